@@ -1,0 +1,89 @@
+"""What the server and the application hand to each other: a request's head and body, and a reply.
+
+Plain data, no behaviour beyond look-ups. Does not know h11, sockets, threads or the public classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+RawHeaders = list[tuple[bytes, bytes]]
+"""Header fields in order. Request names are lower case; reply names are written as they stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """The request line and header fields of one request (RFC 9112 sections 3 and 5)."""
+
+    method: str
+    target: str  # as the client sent it; ASCII
+    path: str  # percent-decoded UTF-8, without the query
+    query: str  # without the question mark, still percent-encoded; "" when there is none
+    headers: RawHeaders
+    http_version: str  # "1.0" or "1.1"
+    scheme: str  # "http" or "https"
+    client: tuple[str, int] | None  # the peer's address; None on a Unix socket
+    server: tuple[str, int] | None  # our address; None on a Unix socket
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header; `name` in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+class RequestBody(Protocol):
+    """A request's body as a worker thread reads it, at most once."""
+
+    def read(self) -> bytes:
+        """The whole body; blocks until it has arrived. [worker thread]
+
+        Raises `Disconnected` when the client leaves before the end and `BodyTooLarge` over the limit.
+        """
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body piece by piece as it arrives, under backpressure. Raises as `read` does. [worker thread]"""
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client has gone. [any thread]"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """A part of an open file as a body; the server closes the file. `length` is in bytes."""
+
+    file: BinaryIO
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A body that is pulled from an iterable at the client's pace.
+
+    `items` yields `str`, bytes-like or pauses, or, where `encode` is given, whatever `encode` turns into bytes.
+    `name` is what log lines call it. `heartbeat` is the silence in seconds after which the loop sends an event-stream
+    comment; None sends none.
+    """
+
+    items: Iterable[Any]
+    name: str
+    encode: Callable[[Any], bytes] | None = None
+    heartbeat: float | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """What goes back: status, header fields and one of the kinds of body.
+
+    `Content-Length`, `Transfer-Encoding`, `Connection`, `Date` and `Server` are added by the server; a
+    `Content-Length` among `headers` is kept for a `Source` (and checked against what it yields).
+    """
+
+    status: int
+    headers: RawHeaders
+    body: bytes | FileSpan | Source
