@@ -1,0 +1,1 @@
+"""Measures catzilla beside its peers: `python -m tools.bench --help`."""
