@@ -1,0 +1,89 @@
+"""The errors that catzilla raises on purpose, as a user catches them.
+
+    CatzillaError
+     ├─ HTTPError                               a handler, a middleware or the framework answers with this status
+     ├─ Disconnected (also a ConnectionError)   the peer is gone, or the server is stopping
+     ├─ ProtocolError                           what arrived, or what was to be sent, breaks the protocol
+     │   ├─ RemoteProtocolError                 the peer did it
+     │   └─ LocalProtocolError                  our side did it
+     ├─ BodyTooLarge                            a request body over `max_body_bytes`
+     ├─ RouteError (also a ValueError)          a registration is refused: route, group or middleware
+     ├─ HandlerReturnError (also a TypeError)   a handler returned something that is no response
+     └─ SettingsError (also a ValueError)       an option, a variable or a setting is wrong
+
+Does not know how an error is answered; `app.py` decides that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from catzilla._core.errors import (
+    BodyTooLarge,
+    CatzillaError,
+    Disconnected,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
+)
+from catzilla.headers import encode_header
+
+__all__ = [
+    "BodyTooLarge",
+    "CatzillaError",
+    "Disconnected",
+    "HTTPError",
+    "HandlerReturnError",
+    "LocalProtocolError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "RouteError",
+    "SettingsError",
+]
+
+
+class HTTPError(CatzillaError):
+    """Raised to answer with an error status: `raise HTTPError(404, "no such item")`. [any thread]
+
+    `status_code` is 400 to 599. `detail` is shown to the client, so it never holds secrets; without it the standard
+    phrase of the status is used. `headers` are added to the answer (`{"Retry-After": "5"}`).
+
+    Raises: `ValueError` for a status that is no error, and for a header that cannot be sent.
+    """
+
+    def __init__(self, status_code: int, detail: str = "", headers: Mapping[str, str] | None = None) -> None:
+        if not 400 <= status_code <= 599:
+            raise ValueError(
+                f"HTTPError takes an error status from 400 to 599, not {status_code!r}; "
+                "return a Response for anything else"
+            )
+        self.status_code = int(status_code)
+        self.detail = detail or phrase(self.status_code)
+        self.headers = dict(headers or {})
+        for name, value in self.headers.items():
+            encode_header(name, value)
+        super().__init__(self.status_code, self.detail)
+
+    def __str__(self) -> str:
+        return f"{self.status_code} {self.detail}"
+
+
+class RouteError(CatzillaError, ValueError):
+    """A route, a group or a middleware is refused when it is registered; the message says what to write instead."""
+
+
+class HandlerReturnError(CatzillaError, TypeError):
+    """A handler returned something that cannot be turned into a response."""
+
+
+class SettingsError(CatzillaError, ValueError):
+    """An option, an environment variable or a setting is wrong; the message names it, its value and the remedy."""
+
+
+def phrase(status_code: int) -> str:
+    """The standard reason phrase of a status (RFC 9110 section 15), or "Error" for one that has none."""
+    try:
+        return HTTPStatus(status_code).phrase
+    except ValueError:
+        return "Error"

@@ -1,0 +1,155 @@
+"""Route decorators, and groups of routes that share a prefix and middleware.
+
+Decides how prefixes, nesting and middleware add up. Does not match anything; an app mounts what a group lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from catzilla.errors import RouteError
+from catzilla.handlers import refuse_unusable
+
+Handler = Callable[..., Any]
+MiddlewareFunction = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route as it was declared. `middleware` is in the order in which it runs."""
+
+    method: str
+    path: str
+    handler: Handler
+    middleware: tuple[MiddlewareFunction, ...] = ()
+    overwrite: bool = False
+
+
+class RouteDecorators:
+    """The decorators that an app and a group have in common; a subclass says in `add_route` what becomes of a route.
+
+    Each gives the function back as it was. `middleware` runs for this route only, after the app's and the groups'.
+    `overwrite` lets the route take the place of one with the same method and path.
+    """
+
+    def add_route(self, route: Route) -> None:
+        """Take a declared route. Raises: `RouteError` when it is refused."""
+        raise NotImplementedError
+
+    def route(
+        self,
+        path: str,
+        methods: Iterable[str] = ("GET",),
+        middleware: Sequence[MiddlewareFunction] = (),
+        overwrite: bool = False,
+    ) -> Callable[[H], H]:
+        """Register a handler for several methods: `@app.route("/items", methods=["GET", "POST"])`."""
+        if isinstance(methods, str):
+            raise RouteError(f"path {path!r}: methods is a list: write methods=[{methods!r}]")
+        names = list(methods)
+        if not names:
+            raise RouteError(f"path {path!r} has no methods: write methods=['GET']")
+        if callable(middleware):
+            raise RouteError(f"path {path!r}: middleware is a list: write middleware=[function]")
+
+        def register(handler: H) -> H:
+            refuse_unusable(handler, path)
+            for name in names:
+                self.add_route(Route(name, path, handler, tuple(middleware), overwrite))
+            return handler
+
+        return register
+
+    def get(
+        self, path: str, middleware: Sequence[MiddlewareFunction] = (), overwrite: bool = False
+    ) -> Callable[[H], H]:
+        """Register a handler for GET, which answers HEAD too."""
+        return self.route(path, ("GET",), middleware, overwrite)
+
+    def post(
+        self, path: str, middleware: Sequence[MiddlewareFunction] = (), overwrite: bool = False
+    ) -> Callable[[H], H]:
+        """Register a handler for POST."""
+        return self.route(path, ("POST",), middleware, overwrite)
+
+    def put(
+        self, path: str, middleware: Sequence[MiddlewareFunction] = (), overwrite: bool = False
+    ) -> Callable[[H], H]:
+        """Register a handler for PUT."""
+        return self.route(path, ("PUT",), middleware, overwrite)
+
+    def patch(
+        self, path: str, middleware: Sequence[MiddlewareFunction] = (), overwrite: bool = False
+    ) -> Callable[[H], H]:
+        """Register a handler for PATCH."""
+        return self.route(path, ("PATCH",), middleware, overwrite)
+
+    def delete(
+        self, path: str, middleware: Sequence[MiddlewareFunction] = (), overwrite: bool = False
+    ) -> Callable[[H], H]:
+        """Register a handler for DELETE."""
+        return self.route(path, ("DELETE",), middleware, overwrite)
+
+    def head(
+        self, path: str, middleware: Sequence[MiddlewareFunction] = (), overwrite: bool = False
+    ) -> Callable[[H], H]:
+        """Register a handler for HEAD, in place of the one that follows GET."""
+        return self.route(path, ("HEAD",), middleware, overwrite)
+
+    def options(
+        self, path: str, middleware: Sequence[MiddlewareFunction] = (), overwrite: bool = False
+    ) -> Callable[[H], H]:
+        """Register a handler for OPTIONS, in place of the automatic answer."""
+        return self.route(path, ("OPTIONS",), middleware, overwrite)
+
+
+class RouterGroup(RouteDecorators):
+    """Routes under a prefix: `api = RouterGroup(prefix="/api", middleware=[check])`, then `app.include_routes(api)`.
+
+    Paths are put behind the prefix as they stand: `@api.get("/items")` is `/api/items`, `@api.get("")` is `/api`. A
+    prefix may have parameters. Middleware runs from the outermost group to the route.
+    """
+
+    def __init__(self, prefix: str = "", middleware: Sequence[MiddlewareFunction] = ()) -> None:
+        if prefix and not prefix.startswith("/"):
+            raise RouteError(f"prefix {prefix!r} does not begin with a slash: write {'/' + prefix!r}")
+        if callable(middleware):
+            raise RouteError(f"group {prefix!r}: middleware is a list: write middleware=[function]")
+        self.prefix = prefix.rstrip("/")
+        self.middleware = tuple(middleware)
+        self._members: list[Route | RouterGroup] = []
+
+    def add_route(self, route: Route) -> None:
+        """Take a route; its path and parameters are checked when the group is mounted."""
+        if route.path and not route.path.startswith("/"):
+            raise RouteError(f"path {route.path!r} does not begin with a slash: write {'/' + route.path!r}")
+        self._members.append(route)
+
+    def include_group(self, group: RouterGroup) -> None:
+        """Nest another group; what is added to it later counts too. Raises: `RouteError` for a group inside itself."""
+        if group is self or self in group._nested():
+            raise RouteError(f"group {group.prefix!r} would be inside itself")
+        self._members.append(group)
+
+    def routes(self) -> list[Route]:
+        """Every route of the group and of those nested in it, with prefixes and middleware applied, in order."""
+        found = []
+        for member in self._members:
+            inner = member.routes() if isinstance(member, RouterGroup) else [member]
+            found += [
+                replace(route, path=self.prefix + route.path or "/", middleware=self.middleware + route.middleware)
+                for route in inner
+            ]
+        return found
+
+    def _nested(self) -> Iterator[RouterGroup]:
+        for member in self._members:
+            if isinstance(member, RouterGroup):
+                yield member
+                yield from member._nested()
+
+    def __repr__(self) -> str:
+        return f"<RouterGroup prefix={self.prefix!r} routes={len(self.routes())}>"
