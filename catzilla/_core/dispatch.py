@@ -1,0 +1,246 @@
+"""One request on its way through a worker: an `Exchange` is the job that runs the handler and what it answers with.
+
+Decides how each kind of reply goes on: bytes and files are handed to the connection, an iterable makes this worker its
+home, a list is left to the loop. Knows the application only as `Application`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from catzilla._core.access_log import AccessLog
+from catzilla._core.body import IncomingBody, NoBody
+from catzilla._core.bridge import Bridge
+from catzilla._core.clock import HTTPDate, monotonic
+from catzilla._core.http1 import has_no_body
+from catzilla._core.limits import Limits
+from catzilla._core.loop_handle import LoopHandle
+from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
+from catzilla._core.pulled_stream import PulledStream
+from catzilla._core.timers import Timers
+from catzilla._core.waits import Waits
+from catzilla._core.workers import Pace, Worker, Workers, current
+from catzilla._core.written_stream import WrittenStream
+
+if TYPE_CHECKING:
+    from catzilla._core.http_connection import HTTPConnection
+
+logger = logging.getLogger("catzilla")
+
+OVERLOADED = Reply(
+    503,
+    [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")],
+    b"503 Service Unavailable: the server is at its limit\n",
+)
+
+
+class Plan(Protocol):
+    """What the application has decided about a request from its head alone: which route it takes."""
+
+    @property
+    def pace(self) -> Pace: ...
+
+
+class Application(Protocol):
+    """What the server serves."""
+
+    def plan(self, head: RequestHead) -> Plan:
+        """Find the route. Pure and quick. [loop thread]"""
+
+    def handle(self, exchange: Exchange) -> Reply:
+        """Run middleware and handler; answers errors too and does not raise. [worker thread]"""
+
+    def handle_error(self, exchange: Exchange, error: Exception) -> Reply:
+        """The reply to a stream that failed before its first byte; not a stream itself. [worker thread]"""
+
+
+@dataclass
+class Services:
+    """What all connections of one server share. Owned by the loop but for what says otherwise."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    application: Application
+    handle: LoopHandle
+    timers: Timers
+    workers: Workers
+    bridge: Bridge
+    access_log: AccessLog | None
+    date: HTTPDate = field(default_factory=HTTPDate)
+    connections: set[HTTPConnection] = field(default_factory=set)
+    accepted: int = 0  # connections ever
+    requests: int = 0  # ever
+    stopping: bool = False
+
+    empty: asyncio.Event = field(default_factory=asyncio.Event)  # set when the last connection is gone
+
+    def forget(self, connection: HTTPConnection) -> None:
+        """A connection is gone. [loop thread]"""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.empty.set()
+
+
+class Exchange:
+    """A request and what becomes of it. Made by the loop, run by one worker, then the loop's again."""
+
+    __slots__ = (
+        "body",
+        "connection",
+        "context",
+        "head",
+        "keep_alive",
+        "live",
+        "method",
+        "pace",
+        "plan",
+        "received",
+        "sent",
+        "services",
+        "status",
+        "submitted",
+        "target",
+        "waits",
+        "worker",
+    )
+
+    def __init__(self, services: Services, connection: HTTPConnection, head: RequestHead, *, keep_alive: bool) -> None:
+        self.services = services
+        self.connection = connection
+        self.head: RequestHead | None = head
+        self.method = head.method
+        self.target = head.target
+        self.keep_alive = keep_alive
+        self.waits = Waits()
+        self.body: IncomingBody | NoBody = NoBody(self.waits)
+        self.plan: Plan | None = services.application.plan(head)
+        self.pace = self.plan.pace
+        self.received = monotonic()
+        self.worker: Worker | None = None
+        self.context: contextvars.Context | None = None
+        self.live: WrittenStream | None = None  # once a writer has been flushed
+        self.submitted = False
+        self.status = 0
+        self.sent = 0
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.method} {self.target} status={self.status or '-'}>"
+
+    def refuse(self) -> None:
+        """See `workers.Request`. [loop thread]"""
+        self.connection.send_reply(self, OVERLOADED)
+
+    # On the worker.
+
+    def run(self, worker: Worker) -> None:
+        """Run the handler and set its answer on its way. [worker thread]"""
+        current.waits = self.waits
+        self.worker = worker
+        self.context = contextvars.copy_context()
+        began = monotonic()
+        try:
+            reply = self.context.run(self.services.application.handle, self)
+        finally:
+            self.pace.record(monotonic() - began)
+        if self.live is None:
+            self._answer(reply)
+
+    def start_live(self, reply: Reply) -> WrittenStream:
+        """Send the head of a response that is written to, now; `reply.body` is a Source without items. [worker thread]
+
+        Raises `Disconnected` when the client has gone.
+        """
+        assert isinstance(reply.body, Source) and self.live is None
+        self.waits.check()
+        stream = WrittenStream(
+            self.services.bridge, self.connection, reply.body.name, reply.body.heartbeat, self.waits
+        )
+        self.live = stream
+        self.services.handle.post(self.connection.begin_stream, self, stream, reply)
+        return stream
+
+    def _answer(self, reply: Reply) -> None:
+        body = reply.body
+        if not isinstance(body, Source):
+            if isinstance(body, FileSpan) and not self.connection.can_send_files:
+                body = Source(_read_file(body), self.target)
+                reply = Reply(reply.status, [*reply.headers, (b"content-length", b"%d" % _length(reply))], body)
+            else:
+                self.services.handle.post(self.connection.send_reply, self, reply)
+                return
+        self._stream(reply, body)
+
+    def _stream(self, reply: Reply, source: Source) -> None:
+        """Make this worker the home of `source`, and pull."""
+        post = self.services.handle.post
+        if self.method == "HEAD" or has_no_body(reply.status):
+            self._discard(source)
+            post(self.connection.send_head, self, reply)
+            return
+        on_loop = type(source.items) in (list, tuple) and source.encode is None
+        if not on_loop and not self._adopt():
+            self._discard(source)
+            post(self.connection.send_reply, self, OVERLOADED)
+            return
+        assert self.context is not None
+        stream = PulledStream(
+            self.services.bridge,
+            self.connection,
+            source,
+            home=None if on_loop else self.worker,
+            context=self.context,
+            waits=self.waits,
+            pace=self.pace,
+            fail_early=self._fail_early,
+        )
+        post(self.connection.begin_stream, self, stream, reply)
+        del reply, source  # the stream lets go of the iterator when it is through; nobody else may hold it
+        if on_loop:
+            post(stream.run, None)
+        else:
+            stream.run(self.worker)
+
+    def _adopt(self) -> bool:
+        assert self.worker is not None
+        return self.services.workers.adopt(self.worker)
+
+    def _discard(self, source: Source) -> None:
+        """Close an iterator that will not be pulled. [worker thread]"""
+        close = getattr(source.items, "close", None)
+        if close is not None and self.context is not None:
+            try:
+                self.context.run(close)
+            except Exception:
+                logger.exception("stream=%s failed while it was being closed unstarted", source.name)
+
+    def _fail_early(self, error: BaseException) -> Reply:
+        assert isinstance(error, Exception)
+        return self.services.application.handle_error(self, error)
+
+    def forget_request(self) -> None:
+        """Let go of what a running stream has no use for; a parked one must be small. [loop thread]"""
+        self.head = None
+        self.plan = None
+        self.worker = None
+        self.context = None
+        self.body = NoBody(self.waits)
+
+
+def _read_file(span: FileSpan) -> Iterator[bytes]:
+    """A file as a stream, for where the kernel cannot send it by itself."""
+    with span.file as file:
+        file.seek(span.offset)
+        left = span.length
+        while left > 0 and (data := file.read(min(left, 256 * 1024))):
+            left -= len(data)
+            yield data
+
+
+def _length(reply: Reply) -> int:
+    assert isinstance(reply.body, FileSpan)
+    return reply.body.length

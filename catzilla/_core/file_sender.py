@@ -1,0 +1,64 @@
+"""A file as a response's body, sent by the kernel: `os.sendfile` whenever the socket takes more. [loop thread]
+
+The transport must have nothing left to write when it begins. The socket is watched through a duplicate of its
+descriptor, because event loops refuse to watch one that a transport owns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from catzilla._core.limits import KIB
+from catzilla._core.messages import FileSpan
+
+PIECE = 512 * KIB  # bytes a call: reading from a disk may block, so the loop comes up for air
+
+
+class FileSender:
+    """One file on its way. Calls `done(complete)` once, unless `stop` comes first."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, descriptor: int, span: FileSpan, done: Callable[[bool], None]
+    ) -> None:
+        self._loop = loop
+        self._socket = os.dup(descriptor)
+        self._span = span
+        self._offset = span.offset
+        self._left = span.length
+        self._done = done
+        self._stopped = False
+        loop.add_writer(self._socket, self._send)
+
+    @property
+    def left(self) -> int:
+        """Bytes not yet taken by the kernel; what a stalled client leaves unchanged."""
+        return self._left
+
+    def stop(self) -> None:
+        """Close the file and let go of the socket; calling twice is fine."""
+        if not self._stopped:
+            self._stopped = True
+            self._loop.remove_writer(self._socket)
+            os.close(self._socket)
+            self._span.file.close()
+
+    def _send(self) -> None:
+        try:
+            sent = os.sendfile(self._socket, self._span.file.fileno(), self._offset, min(self._left, PIECE))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._finish(complete=False)
+            return
+        self._offset += sent
+        self._left -= sent
+        if self._left == 0:
+            self._finish(complete=True)
+        elif sent == 0:  # the file has become shorter
+            self._finish(complete=False)
+
+    def _finish(self, *, complete: bool) -> None:
+        self.stop()
+        self._done(complete)

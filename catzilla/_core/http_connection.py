@@ -1,0 +1,534 @@
+"""One client connection: bytes from the transport to requests, replies to bytes, one after the other.
+
+Decides when a request is handed to a worker, when the connection is reused, when it is cut, and which deadline holds.
+Does not parse (`http1.py`), does not schedule (`workers.py`), does not know handlers. Everything here runs on the loop
+thread; workers reach it through `LoopHandle.post` only, and read `gone` and `can_send_files`.
+
+A request goes to a worker when its body is whole, or when `body_buffer_bytes` of it are there, so that a slow upload
+does not hold a thread. While a response is under way, further requests wait as bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any, cast
+
+from catzilla._core.access_log import AccessRecord
+from catzilla._core.body import IncomingBody
+from catzilla._core.bridge import Stream
+from catzilla._core.clock import monotonic
+from catzilla._core.dispatch import Exchange, Services
+from catzilla._core.errors import BodyTooLarge, Disconnected, RemoteProtocolError
+from catzilla._core.file_sender import FileSender
+from catzilla._core.http1 import (
+    NEED_DATA,
+    BodyData,
+    Framing,
+    RequestParser,
+    RequestStart,
+    has_no_body,
+    response_head,
+    stream_framing,
+)
+from catzilla._core.limits import KIB
+from catzilla._core.messages import FileSpan, Reply, Source
+from catzilla._core.timers import Deadline
+
+PIPELINE_BYTES = 64 * KIB  # of requests that wait behind a response before the socket is no longer read
+JOIN_BELOW = 64 * KIB  # a body smaller than this is joined to its head; a larger one is not copied
+LINGER = 2.0  # seconds to let the client read an answer before its unread request is thrown away
+
+
+class HTTPConnection(asyncio.Protocol):
+    """The protocol of one connection."""
+
+    __slots__ = (
+        "_body",
+        "_closing",
+        "_deadline",
+        "_exchange",
+        "_file",
+        "_number",
+        "_on_drained",
+        "_parser",
+        "_secure",
+        "_services",
+        "_stalled_since",
+        "_stalled_size",
+        "_stream",
+        "_transport",
+        "_wants_continue",
+        "gone",
+        "paused",
+    )
+
+    def __init__(self, services: Services, *, secure: bool) -> None:
+        self._services = services
+        self._secure = secure
+        self._number = 0
+        self._parser: RequestParser | None = None
+        self._exchange: Exchange | None = None  # the request that is being answered
+        self._body: IncomingBody | None = None  # of that request, while it is arriving
+        self._wants_continue = False  # the client waits for "100 Continue"
+        self._stream: Stream | None = None  # of that response
+        self._file: FileSender | None = None
+        self._on_drained: Any = None  # what follows once the kernel has everything
+        self._closing = False  # nothing more is read as a request
+        self._deadline = Deadline(services.timers, self._expired)
+        self._stalled_since = 0.0
+        self._stalled_size = -1
+        self.paused = False  # the kernel has not taken everything
+        self.gone = False
+
+    def __repr__(self) -> str:
+        state = "gone" if self.gone else "closing" if self._closing else "paused" if self.paused else "open"
+        return f"<HTTPConnection {self._number} {state} {self._exchange or 'idle'}>"
+
+    @property
+    def can_send_files(self) -> bool:
+        """Whether the kernel can send a file by itself: not through TLS. [any thread]"""
+        return not self._secure and hasattr(os, "sendfile")
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being answered or has begun to arrive."""
+        return self._exchange is None and not (self._parser is not None and self._parser.pending)
+
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # Pause at the first byte that the kernel does not take: what is not paused is delivered.
+        self._transport.set_write_buffer_limits(high=0)
+        services = self._services
+        services.accepted += 1
+        self._number = services.accepted
+        services.connections.add(self)
+        self._deadline.set(services.limits.head_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return  # lingering: read and thrown away
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = self._new_parser()
+            if self._exchange is None:
+                self._deadline.set(self._services.limits.head_timeout)
+        parser.receive_data(data)
+        if self._exchange is None or self._body is not None:
+            self._advance(parser)
+        elif len(parser.pending) > PIPELINE_BYTES:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It may still want the answer to a plain request; a stream it has left."""
+        self._closing = True
+        exchange = self._exchange
+        if exchange is None or self._stream is not None or self._secure:
+            return False
+        if self._body is not None:
+            self._body.fail(Disconnected(reason="the client closed the connection inside its request body"))
+            self._body = None
+        exchange.keep_alive = False
+        exchange.waits.interrupt(Disconnected())
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+        self._services.forget(self)
+        self._deadline.close()
+        error = Disconnected()
+        if self._file is not None:
+            self._file.stop()
+        exchange, stream = self._exchange, self._stream
+        if self._body is not None:
+            self._body.fail(error)
+        if exchange is not None:
+            exchange.waits.interrupt(error)
+            self._log(exchange, complete=False)
+        if stream is not None:
+            self._services.bridge.client_disconnects += 1
+            stream.cut(error)
+        self._exchange = self._stream = self._body = self._parser = self._on_drained = None
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self._stalled_since = monotonic()
+        self._stalled_size = -1
+        self._deadline.set(self._services.limits.write_stall_timeout / 4)
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self._deadline.clear()
+        if self._on_drained is not None:
+            self._written()
+        elif self._stream is not None:
+            self._stream.drained()
+
+    # Requests.
+
+    def _new_parser(self) -> RequestParser:
+        peer = self._transport.get_extra_info("peername")
+        host = self._transport.get_extra_info("sockname")
+        return RequestParser(
+            self._services.limits,
+            scheme="https" if self._secure else "http",
+            client=(peer[0], peer[1]) if isinstance(peer, tuple) else None,
+            server=(host[0], host[1]) if isinstance(host, tuple) else None,
+        )
+
+    def _advance(self, parser: RequestParser) -> None:
+        """Act on what the parser has, as far as it can be acted on now."""
+        try:
+            while self._exchange is None or (self._body is not None and not self._body.is_full):
+                event = parser.next_event()
+                if event is NEED_DATA:
+                    break
+                if isinstance(event, RequestStart):
+                    self._begin(event)
+                elif isinstance(event, BodyData):
+                    self._feed(event.data)
+                else:
+                    self._body_is_whole()
+        except RemoteProtocolError as error:
+            self._refuse(error)
+
+    def _begin(self, start: RequestStart) -> None:
+        """A request's head is there."""
+        services = self._services
+        services.requests += 1
+        self._deadline.clear()
+        exchange = Exchange(services, self, start.head, keep_alive=start.keep_alive and not services.stopping)
+        self._exchange = exchange
+        if start.length == 0:
+            self._submit_once(exchange)
+            return
+        limit = services.limits.body_buffer_bytes
+        self._body = exchange.body = IncomingBody(exchange.waits, limit, lambda: services.handle.post(self._resume_body))
+        self._wants_continue = start.expects_continue
+        self._deadline.set(services.limits.body_timeout)
+        if start.expects_continue:
+            self._submit_once(exchange)  # the client waits until the handler wants the body
+
+    def _feed(self, data: bytes) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None
+        self._deadline.set(self._services.limits.body_timeout)
+        if not body.feed(data):
+            self._transport.pause_reading()
+            self._deadline.clear()  # it is the handler that takes its time now
+            self._submit_once(exchange)
+
+    def _body_is_whole(self) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None
+        self._deadline.clear()
+        body.finish()
+        self._body = None
+        self._submit_once(exchange)
+
+    def _submit_once(self, exchange: Exchange) -> None:
+        if not exchange.submitted:
+            exchange.submitted = True
+            exchange.received = monotonic()
+            self._services.workers.submit(exchange)
+
+    def _resume_body(self) -> None:
+        """The handler wants more of the body."""
+        if self._wants_continue and not self.gone:
+            self._wants_continue = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._body is not None and self._parser is not None and not self._body.is_full:
+            self._deadline.set(self._services.limits.body_timeout)
+            self._transport.resume_reading()
+            self._advance(self._parser)
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """Answer something malformed and close. A handler that is reading the body gets the error instead."""
+        exchange = self._exchange
+        self._closing = True
+        self._deadline.clear()
+        if self._body is not None:
+            assert exchange is not None
+            too_large = error.status == 413
+            self._body.fail(BodyTooLarge(self._services.limits.max_body_bytes) if too_large else error)
+            self._body = None
+            exchange.keep_alive = False
+            if exchange.submitted:
+                return
+        if exchange is None:
+            self._write_refusal(error, "-", "-")
+        else:
+            exchange.submitted = True
+            self._write_refusal(error, exchange.method, exchange.target)
+            self._exchange = None
+
+    def _write_refusal(self, error: RemoteProtocolError, method: str, target: str) -> None:
+        body = f"{error.status} {error}\n".encode()
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        self._write_head(error.status, headers, Framing.LENGTH, len(body), keep_alive=False, version="1.1", body=body)
+        self._log_line(method, target, error.status, len(body), 0.0, complete=True)
+        self._linger()
+
+    # Replies.
+
+    def send_reply(self, exchange: Exchange, reply: Reply) -> None:
+        """Send a response whose body is bytes or a file. Posted by the worker."""
+        body = reply.body
+        if self._exchange is not exchange:  # the client has gone meanwhile
+            if isinstance(body, FileSpan):
+                body.file.close()
+            return
+        exchange.status = reply.status
+        if isinstance(body, FileSpan):
+            self._send_file(exchange, reply, body)
+            return
+        assert isinstance(body, bytes)
+        length = None if has_no_body(reply.status) else len(body)
+        if length is None or exchange.method == "HEAD":
+            body = b""
+        exchange.sent = len(body)
+        framing = Framing.LENGTH if body else Framing.NONE
+        self._write_exchange_head(exchange, reply, framing, length, body)
+        self._when_written(self._done)
+
+    def send_head(self, exchange: Exchange, reply: Reply) -> None:
+        """Send a stream's head where no body may follow."""
+        if self._exchange is exchange:
+            exchange.status = reply.status
+            framing, length = self._framing(exchange, reply)
+            self._write_exchange_head(exchange, reply, framing, length)
+            self._when_written(self._done)
+
+    def begin_stream(self, exchange: Exchange, stream: Stream, reply: Reply) -> None:
+        """Make `stream` the response; its head leaves with its first item. Posted by the worker."""
+        assert isinstance(reply.body, Source)
+        if self._exchange is not exchange:
+            stream.cut(Disconnected())
+            return
+        exchange.status = reply.status
+        framing, length = self._framing(exchange, reply)
+        if framing is Framing.CLOSE:
+            exchange.keep_alive = False
+        head = self._make_head(exchange, reply, framing, length)
+        self._stream = stream
+        exchange.forget_request()
+        if self._parser is not None and not self._parser.pending and self._body is None:
+            self._parser = None
+        stream.begin(head, framing, length if framing is Framing.LENGTH else None)
+        if self._services.stopping:
+            self.stop()
+
+    def _framing(self, exchange: Exchange, reply: Reply) -> tuple[Framing, int | None]:
+        version = exchange.head.http_version if exchange.head is not None else "1.1"
+        return stream_framing(reply.status, reply.headers, exchange.method, version)
+
+    def _send_file(self, exchange: Exchange, reply: Reply, span: FileSpan) -> None:
+        bare = exchange.method == "HEAD" or has_no_body(reply.status) or span.length == 0
+        framing = Framing.NONE if bare else Framing.LENGTH
+        self._write_exchange_head(exchange, reply, framing, None if has_no_body(reply.status) else span.length)
+        if bare:
+            span.file.close()
+            self._when_written(self._done)
+            return
+        exchange.sent = span.length
+        self._when_written(lambda: self._start_file(span))
+
+    def _start_file(self, span: FileSpan) -> None:
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        self._file = FileSender(self._services.loop, descriptor, span, self._file_done)
+        self._stalled_since, self._stalled_size = monotonic(), -1
+        self._deadline.set(self._services.limits.write_stall_timeout / 4)
+
+    def _file_done(self, complete: bool) -> None:
+        assert self._exchange is not None and self._file is not None
+        self._deadline.clear()
+        self._exchange.sent -= self._file.left
+        self._file = None
+        if complete:
+            self._done()
+        else:
+            self.cut()
+
+    def _write_exchange_head(
+        self, exchange: Exchange, reply: Reply, framing: Framing, length: int | None, body: bytes = b""
+    ) -> None:
+        head = self._make_head(exchange, reply, framing, length)
+        self.write([head + body] if len(body) < JOIN_BELOW else [head, body])
+
+    def _make_head(self, exchange: Exchange, reply: Reply, framing: Framing, length: int | None) -> bytes:
+        if self._body is not None or self._wants_continue or self._services.stopping:
+            exchange.keep_alive = False  # what is left of the request is not worth reading
+        version = exchange.head.http_version if exchange.head is not None else "1.1"
+        return response_head(
+            reply.status,
+            reply.headers,
+            framing=framing,
+            length=length,
+            keep_alive=exchange.keep_alive,
+            http_version=version,
+            date=self._services.date.value(),
+        )
+
+    # `Sink`: what a stream calls.
+
+    def write(self, buffers: Sequence[bytes]) -> None:
+        """See `Sink`."""
+        if self.gone or self._transport.is_closing():
+            return
+        if len(buffers) == 1:
+            self._transport.write(buffers[0])
+        else:
+            self._transport.writelines(buffers)
+
+    def stream_ended(self, stream: Stream) -> None:
+        """See `Sink`."""
+        self._leave_stream(stream)
+        self._done()
+
+    def stream_failed(self, stream: Stream) -> None:
+        """See `Sink`. Where the end of the connection is the end of the body, only a reset tells a cut from an end."""
+        self._leave_stream(stream)
+        if stream.framing is Framing.CLOSE:
+            self.cut()
+        elif not self.gone:
+            self._closing = True
+            self._transport.close()
+        stream.cut(Disconnected())
+
+    def replace_stream(self, stream: Stream, reply: Reply) -> None:
+        """See `Sink`."""
+        exchange = self._exchange
+        self._stream = None
+        if exchange is not None:
+            self.send_reply(exchange, reply)
+
+    def _leave_stream(self, stream: Stream) -> None:
+        if self._exchange is not None:
+            self._exchange.sent = stream.sent
+        self._stream = None
+
+    # The end of a response.
+
+    def _when_written(self, then: Any) -> None:
+        """Call `then` once the kernel has everything."""
+        self._on_drained = then
+        if not self.paused:
+            self._written()
+
+    def _written(self) -> None:
+        then, self._on_drained = self._on_drained, None
+        then()
+
+    def _done(self) -> None:
+        """A response is out: log it, and go on with the next request or close."""
+        exchange = self._exchange
+        if exchange is None or self.gone:
+            return
+        self._log(exchange, complete=True)
+        self._exchange = None
+        if not exchange.keep_alive or self._closing or self._services.stopping:
+            self._linger()
+            return
+        parser = self._parser
+        if parser is None or not parser.pending:
+            self._parser = None  # an idle connection keeps no parser
+            self._deadline.set(self._services.limits.keep_alive_timeout)
+            self._transport.resume_reading()
+        else:
+            self._deadline.set(self._services.limits.head_timeout)
+            self._transport.resume_reading()
+            self._advance(parser)
+
+    def _linger(self) -> None:
+        """Close, but not so that unread bytes of the client reset the connection before it has read the answer.
+
+        RFC 9112 section 9.6: close our side first, and read on for a while.
+        """
+        unread = self._body is not None or self._wants_continue or self._closing or self._parser_has_bytes()
+        self._closing = True
+        self._body = None
+        if self.gone:
+            return
+        if unread and not self._secure and self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._deadline.set(LINGER)
+        else:
+            self._transport.close()
+
+    def _parser_has_bytes(self) -> bool:
+        return self._parser is not None and bool(self._parser.pending)
+
+    # Stopping.
+
+    def stop(self) -> None:
+        """The server is stopping: end what has no end of its own, and let the rest finish.
+
+        An idle connection is closed. An event stream is cut: its client comes back by itself.
+        """
+        if self.is_idle:
+            self._closing = True
+            self._transport.close()
+        elif self._stream is not None and self._stream.heartbeat is not None:
+            self.stop_now()
+
+    def stop_now(self) -> None:
+        """The server has no more time for this connection."""
+        error = Disconnected(1001, "the server is stopping")
+        if self._stream is not None:
+            self._stream.cut(error)
+        if self._exchange is not None:
+            self._exchange.waits.interrupt(error)
+        self.cut()
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        if not self.gone:
+            self._closing = True
+            self._transport.abort()
+
+    def _log(self, exchange: Exchange, *, complete: bool) -> None:
+        if self._stream is not None:
+            exchange.sent = self._stream.sent
+        duration = monotonic() - exchange.received
+        self._log_line(exchange.method, exchange.target, exchange.status, exchange.sent, duration, complete=complete)
+
+    def _log_line(self, method: str, target: str, status: int, sent: int, duration: float, *, complete: bool) -> None:
+        log = self._services.access_log
+        if log is not None:
+            peer = self._transport.get_extra_info("peername")
+            client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+            log.write(AccessRecord(self._number, client, method, target, "1.1", status, sent, duration, complete))
+
+    # Deadlines.
+
+    def _expired(self) -> None:
+        """Whatever this connection was waiting for has not come in time."""
+        if self.gone:
+            return
+        if self.paused or self._file is not None:
+            self._check_stall()
+        elif self._closing:
+            self._transport.abort()
+        elif self._body is not None:
+            self._refuse(RemoteProtocolError(408, "the request body did not arrive in time"))
+        elif self._exchange is None:
+            if self._parser_has_bytes():
+                self._refuse(RemoteProtocolError(408, "the request's head did not arrive in time"))
+            else:
+                self._transport.close()
+
+    def _check_stall(self) -> None:
+        """Cut a client that takes nothing at all; one that takes little is served."""
+        limit = self._services.limits.write_stall_timeout
+        size = self._transport.get_write_buffer_size() if self._file is None else self._file.left
+        now = monotonic()
+        if size != self._stalled_size:
+            self._stalled_size, self._stalled_since = size, now
+        if now - self._stalled_since >= limit:
+            self.cut()
+        else:
+            self._deadline.set(limit / 4)

@@ -1,0 +1,172 @@
+"""The server of one process: a loop on a thread of its own, listening sockets, and an orderly end.
+
+Decides the order of starting and stopping. Signals, several processes and settings are above (`serve.py`,
+`supervisor.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+
+from catzilla._core.access_log import AccessLog
+from catzilla._core.bridge import Bridge
+from catzilla._core.clock import monotonic
+from catzilla._core.dispatch import Application, Services
+from catzilla._core.http_connection import HTTPConnection
+from catzilla._core.limits import Limits
+from catzilla._core.loop_handle import LoopHandle
+from catzilla._core.timers import Timers
+from catzilla._core.workers import Workers
+
+logger = logging.getLogger("catzilla")
+
+CLOSING = 0.5  # seconds that generators have to run their `finally` once their streams are cut
+JOINING = 0.3  # seconds that worker threads then have to end; those in user code are left behind, they are daemons
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, or the standard one where uvloop is not installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class HTTPServer:
+    """Serves one application on listening sockets until it is stopped."""
+
+    def __init__(
+        self,
+        application: Application,
+        sockets: list[socket.socket],
+        *,
+        limits: Limits,
+        ssl_context: ssl.SSLContext | None = None,
+        access_log: bool = False,
+    ) -> None:
+        self._application = application
+        self._sockets = sockets
+        self._limits = limits
+        self._ssl_context = ssl_context
+        self._logs_access = access_log
+        self._ready = threading.Event()
+        self._ended = threading.Event()
+        self._stopping: asyncio.Event | None = None
+        self._grace = limits.shutdown_grace
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="catzilla-loop", daemon=True)
+        self.services: Services | None = None
+        self.left_threads: list[str] = []  # names of workers that were in user code when the server had ended
+        self.left_streams: list[str] = []  # names of streams whose iterators could not be closed in time
+
+    def start(self) -> None:
+        """Begin to serve on a thread of its own; returns once it does. Raises what kept it from starting. [any thread]"""
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def request_stop(self, grace: float | None = None) -> None:
+        """Begin to stop and return at once; `grace` in seconds replaces `shutdown_grace`. [any thread]"""
+        loop, stopping = self._loop, self._stopping
+        if loop is None or stopping is None:
+            return
+        if grace is not None:
+            self._grace = grace
+        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+            loop.call_soon_threadsafe(stopping.set)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the server has ended; False when `timeout` seconds pass first. [any thread]"""
+        return self._ended.wait(timeout)
+
+    def _run(self) -> None:
+        loop = self._loop = new_event_loop()
+        try:
+            asyncio.set_event_loop(loop)
+            loop.run_until_complete(self._serve(loop))
+        except BaseException as error:
+            self._failure = error
+            if self._ready.is_set():
+                logger.exception("the server failed")
+        finally:
+            for sock in self._sockets:
+                sock.close()
+            asyncio.set_event_loop(None)
+            loop.close()
+            self._ready.set()
+            self._ended.set()
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._stopping = asyncio.Event()
+        services = self.services = self._make_services(loop)
+        listeners = [await self._listen(loop, services, sock) for sock in self._sockets]
+        self._ready.set()
+        await self._stopping.wait()
+        began = monotonic()
+        for listener in listeners:
+            listener.close()
+        await self._stop_connections(services)
+        await self._stop_streams(services)
+        services.workers.stop()
+        await services.bridge.close()
+        self.left_threads = await loop.run_in_executor(None, services.workers.join, JOINING)
+        await loop.shutdown_default_executor()
+        if services.access_log is not None:
+            services.access_log.close(JOINING)
+        logger.debug("stopped seconds=%.2f left_threads=%s", monotonic() - began, self.left_threads)
+
+    def _make_services(self, loop: asyncio.AbstractEventLoop) -> Services:
+        handle = LoopHandle(loop)
+        timers = Timers(loop)
+        workers = Workers(loop, self._limits)
+        return Services(
+            loop=loop,
+            limits=self._limits,
+            application=self._application,
+            handle=handle,
+            timers=timers,
+            workers=workers,
+            bridge=Bridge(loop, handle, workers, timers, self._limits),
+            access_log=AccessLog() if self._logs_access else None,
+        )
+
+    async def _listen(
+        self, loop: asyncio.AbstractEventLoop, services: Services, sock: socket.socket
+    ) -> asyncio.AbstractServer:
+        secure = self._ssl_context is not None
+
+        def connect() -> HTTPConnection:
+            return HTTPConnection(services, secure=secure)
+
+        timeout = self._limits.head_timeout if secure else None
+        if sock.family == socket.AF_UNIX:
+            return await loop.create_unix_server(
+                connect, sock=sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout
+            )
+        return await loop.create_server(connect, sock=sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout)
+
+    async def _stop_connections(self, services: Services) -> None:
+        """Let open responses finish within the grace, then cut what is left."""
+        services.stopping = True
+        for connection in list(services.connections):
+            connection.stop()
+        if services.connections:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(services.empty.wait(), self._grace)
+        for connection in list(services.connections):
+            connection.stop_now()
+
+    async def _stop_streams(self, services: Services) -> None:
+        """Give generators a moment to run their `finally`."""
+        deadline = monotonic() + CLOSING
+        while services.bridge.streams and monotonic() < deadline:
+            await services.bridge.wait_closed(deadline - monotonic())
+        self.left_streams = sorted(stream.name for stream in services.bridge.streams)

@@ -1,0 +1,386 @@
+"""Which thread runs what: the scheduling of handlers and generators on worker threads.
+
+A request's handler runs on some worker; if it answers with a generator, that worker becomes the stream's *home*, and
+everything the generator ever does happens there. A stream that waits is *parked*: it holds no thread, only a claim on
+its home. So a worker has two sources of work, its own inbox (streams that come home) and the shared queue of new
+requests, and the art is to decide who may take new requests:
+
+- One worker that drains the shared queue beats eight that fight for the interpreter lock. A new request wakes a
+  worker only when none is draining already.
+- A drainer may be stuck in user code. Every `TICK` seconds in which requests wait, the loop looks whether the
+  drainers have moved on to another job; if none has, it starts more beside them, twice as many each time.
+- A new request may block for long, so it must not run where a parked stream lives. Workers with streams take none
+  until there are `spread_threads` threads. From then on streams share homes: handlers known to be quick (`Pace`) may
+  run on the least loaded idle home, others still get a thread of their own, up to `max_threads`.
+
+Ownership: everything in `Workers` with a leading underscore is guarded by `_lock`, which is never held while user
+code, a wait or a system call runs. `submit`, `send_home` and the tick run on the loop thread; `adopt`, `release` and
+`_next` on workers. An inbox is filled by the loop only and emptied by its worker only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import threading
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, Protocol
+
+from catzilla._core.clock import monotonic
+from catzilla._core.limits import Limits
+from catzilla._core.waits import Waits
+
+logger = logging.getLogger("catzilla")
+
+TICK = 0.002  # seconds: how long a drainer may be in one job before another worker is started beside it
+BLOCKING = 0.05  # seconds in user code that make a handler a blocking one; waits for the interpreter lock stay below
+QUICK_AGAIN = 1000  # quick calls in a row that clear the mark
+
+
+class Pace:
+    """Whether a handler is known to block; kept for each route. Written by workers, read by any thread.
+
+    Two workers that write at once may lose a count; the mark is a hint, and a wrong one costs a thread or a delay.
+    """
+
+    __slots__ = ("_quick_in_a_row", "blocks")
+
+    def __init__(self) -> None:
+        self.blocks = False
+        self._quick_in_a_row = 0
+
+    def record(self, seconds: float) -> None:
+        """Note that user code ran for `seconds` without a break."""
+        if seconds > BLOCKING:
+            self.blocks = True
+            self._quick_in_a_row = 0
+        elif self.blocks:
+            self._quick_in_a_row += 1
+            if self._quick_in_a_row >= QUICK_AGAIN:
+                self.blocks = False
+
+
+class Job(Protocol):
+    """Something for a worker to run to its end; it must not raise."""
+
+    def run(self, worker: Worker) -> None: ...
+
+
+class Request(Job, Protocol):
+    """A job that is new: it may run on any worker, or be refused."""
+
+    pace: Pace
+
+    def refuse(self) -> None:
+        """Answer that the budget is full. [loop thread]"""
+
+
+class Kind(enum.Enum):
+    """What a worker is running, for the budgets."""
+
+    NOTHING = enum.auto()
+    REQUEST = enum.auto()
+    STREAM = enum.auto()
+
+
+class Current(threading.local):
+    """What the thread is serving: the waits of its request, or None outside of one."""
+
+    waits: Waits | None = None
+
+
+current = Current()
+
+
+class Worker:
+    """One thread and what is queued for it alone. `streams` and `kind` are guarded by the lock of `Workers`."""
+
+    __slots__ = ("inbox", "jobs", "jobs_at_tick", "kind", "name", "streams", "thread")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inbox: SimpleQueue[Job | None] = SimpleQueue()
+        self.streams = 0  # whose home this is
+        self.kind = Kind.NOTHING
+        self.jobs = 0  # new requests taken so far; moves on when a drainer makes progress
+        self.jobs_at_tick = -1
+        self.thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name} {self.kind.name.lower()} streams={self.streams}>"
+
+
+class WorkerStatistics(NamedTuple):
+    """A moment's figures: threads alive and idle, requests queued, and what runs on threads."""
+
+    threads: int
+    idle: int
+    queued: int
+    requests: int
+    streams: int
+
+
+class Workers:
+    """The worker threads of one server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._new: deque[Request] = deque()
+        self._threads: set[Worker] = set()
+        # Idle workers in the order they became idle; the last one in is the first one out, its caches still warm.
+        self._idle_free: dict[Worker, None] = {}
+        self._idle_homes: dict[Worker, None] = {}
+        self._drainers: set[Worker] = set()
+        self._running = dict.fromkeys(Kind, 0)
+        self._homed = 0  # live streams, over all workers
+        self._started = 0
+        self._boost = 1
+        self._ticking = False
+        self._stopping = False
+
+    # What the loop calls.
+
+    def submit(self, request: Request) -> None:
+        """Queue a new request, or refuse it when the budget is full. [loop thread]"""
+        with self._lock:
+            full = self._running[Kind.REQUEST] >= self._limits.max_requests or self._stopping
+            if not full:
+                self._new.append(request)
+            starters = [] if full or self._drainers else self._call_up(1)
+        if full:
+            request.refuse()
+            return
+        self._start(starters)
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_later(TICK, self._tick)
+
+    def send_home(self, worker: Worker, job: Job) -> None:
+        """Queue a job for one worker: a stream goes on at home. [loop thread]"""
+        with self._lock:
+            # Under the lock, so that the worker either is idle and woken, or finds the job before it turns idle.
+            worker.inbox.put(job)
+            self._idle_free.pop(worker, None)
+            self._idle_homes.pop(worker, None)
+
+    def stop(self) -> None:
+        """Let every worker end after what is queued for it; refuse what has not begun. [loop thread]"""
+        with self._lock:
+            self._stopping = True
+            refused = list(self._new)
+            self._new.clear()
+            workers = list(self._threads)
+        for request in refused:
+            request.refuse()
+        for worker in workers:
+            worker.inbox.put(None)
+
+    def join(self, timeout: float) -> list[str]:
+        """Wait until every worker has ended; the names of those that have not. [main thread]"""
+        deadline = monotonic() + timeout
+        with self._lock:
+            workers = list(self._threads)
+        for worker in workers:
+            if worker.thread is not None:
+                worker.thread.join(max(0.0, deadline - monotonic()))
+        return [worker.name for worker in workers if worker.thread is not None and worker.thread.is_alive()]
+
+    def statistics(self) -> WorkerStatistics:
+        """[any thread]"""
+        with self._lock:
+            return WorkerStatistics(
+                threads=len(self._threads),
+                idle=len(self._idle_free) + len(self._idle_homes),
+                queued=len(self._new),
+                requests=self._running[Kind.REQUEST],
+                streams=self._running[Kind.STREAM],
+            )
+
+    def _tick(self) -> None:
+        """See that waiting requests are moving; start more workers where the drainers are stuck. [loop thread]"""
+        refused: list[Request] = []
+        starters: list[Worker] = []
+        with self._lock:
+            if not self._new:
+                self._ticking = False
+                self._boost = 1
+                return
+            for worker in list(self._drainers):
+                if worker.jobs == worker.jobs_at_tick:
+                    self._drainers.discard(worker)
+                worker.jobs_at_tick = worker.jobs
+            if not self._drainers:
+                if self._running[Kind.REQUEST] >= self._limits.max_requests:
+                    refused.extend(self._new)
+                    self._new.clear()
+                else:
+                    starters = self._call_up(min(self._boost, len(self._new)))
+                    self._boost *= 2
+            else:
+                self._boost = 1
+        for request in refused:
+            request.refuse()
+        self._start(starters)
+        self._loop.call_later(TICK, self._tick)
+
+    # Choosing a worker; the lock is held.
+
+    def _call_up(self, count: int) -> list[Worker]:
+        """Make up to `count` workers drainers and return them; `_start` must follow without the lock."""
+        chosen = []
+        for _ in range(count):
+            worker = self._choose()
+            if worker is None:
+                break
+            worker.jobs_at_tick = -1
+            self._drainers.add(worker)
+            chosen.append(worker)
+        return chosen
+
+    def _choose(self) -> Worker | None:
+        """The worker to take new requests: idle and free, else a new thread, else the least loaded idle home."""
+        if self._idle_free:
+            return self._idle_free.popitem()[0]
+        homes = self._idle_homes if self._may_share() else ()
+        if homes:
+            worker = min(homes, key=_load)
+            del self._idle_homes[worker]
+            return worker
+        if len(self._threads) < self._limits.max_threads:
+            self._started += 1
+            worker = Worker(f"catzilla-worker-{self._started}")
+            self._threads.add(worker)
+            self._running[worker.kind] += 1
+            return worker
+        return None  # all at work; the next one that finishes finds the request in the queue
+
+    def _may_share(self) -> bool:
+        """Whether the next new request may run on a thread where streams are parked."""
+        threads = len(self._threads)
+        if threads < self._limits.spread_threads:
+            return False
+        return threads >= self._limits.max_threads or not (self._new and self._new[0].pace.blocks)
+
+    def _may_take(self, worker: Worker) -> bool:
+        if worker.streams == 0:
+            return True
+        # Evenly: a drainer that goes on taking would otherwise become everybody's home.
+        return self._may_share() and worker.streams <= self._homed // len(self._threads)
+
+    def _start(self, workers: list[Worker]) -> None:
+        for worker in workers:
+            if worker.thread is None:
+                worker.thread = threading.Thread(target=self._work, args=(worker,), name=worker.name, daemon=True)
+                worker.thread.start()
+            else:
+                worker.inbox.put(_LOOK)
+
+    # What workers call.
+
+    def adopt(self, worker: Worker) -> bool:
+        """Make `worker` the home of the stream that its request turned into; False when the budget is full. [worker]"""
+        with self._lock:
+            if self._running[Kind.STREAM] >= self._limits.max_streams:
+                return False
+            self._set_kind(worker, Kind.STREAM)
+            worker.streams += 1
+            self._homed += 1
+            return True
+
+    def release(self, worker: Worker) -> None:
+        """A stream at home here has ended. [its worker]"""
+        with self._lock:
+            worker.streams -= 1
+            self._homed -= 1
+
+    def _set_kind(self, worker: Worker, kind: Kind) -> None:
+        self._running[worker.kind] -= 1
+        self._running[kind] += 1
+        worker.kind = kind
+
+    def _work(self, worker: Worker) -> None:
+        while (job := self._next(worker)) is not None:
+            try:
+                job.run(worker)
+            except BaseException:
+                # Jobs answer for their own failures; this is a fault of ours, and must not cost a home its thread.
+                logger.exception("a job failed: worker=%s job=%r", worker.name, job)
+            current.waits = None
+            del job  # do not keep a finished request alive while waiting for the next one
+
+    def _next(self, worker: Worker) -> Job | None:
+        """The next job, streams at home before new requests; blocks while there is neither. None ends the thread."""
+        job = self._look(worker, _LOOK)
+        while job is _LOOK:
+            try:
+                job = worker.inbox.get(timeout=self._limits.idle_thread_timeout)
+            except Empty:
+                if self._retire(worker):
+                    return None
+            else:
+                job = self._look(worker, job)
+        return job
+
+    def _look(self, worker: Worker, job: Job | None) -> Job | None:
+        """Count what `worker` does next and return it: `job`, or what else there is, or `_LOOK` if it is idle now."""
+        successors: list[Worker] = []
+        with self._lock:
+            if job is _LOOK and not worker.inbox.empty():
+                job = worker.inbox.get_nowait()
+            if job is None:
+                self._forget(worker)
+            elif job is not _LOOK:
+                self._set_kind(worker, Kind.STREAM)
+            elif self._new and self._may_take(worker):
+                job = self._new.popleft()
+                worker.jobs += 1
+                self._drainers.add(worker)
+                self._set_kind(worker, Kind.REQUEST)
+            else:
+                self._set_kind(worker, Kind.NOTHING)
+                successors = self._turn_idle(worker)
+        self._start(successors)
+        return job
+
+    def _turn_idle(self, worker: Worker) -> list[Worker]:
+        """Put `worker` among the idle; name others if it leaves requests that it may not take. The lock is held."""
+        self._drainers.discard(worker)
+        successors = self._call_up(1) if self._new and not self._drainers else []
+        if worker.streams:
+            self._idle_homes[worker] = None
+        else:
+            self._idle_free[worker] = None
+        return successors
+
+    def _retire(self, worker: Worker) -> bool:
+        """End a thread that was idle for long, unless something is on its way to it."""
+        with self._lock:
+            if worker.streams or worker not in self._idle_free or not worker.inbox.empty():
+                return False
+            self._forget(worker)
+            return True
+
+    def _forget(self, worker: Worker) -> None:
+        self._running[worker.kind] -= 1
+        self._threads.discard(worker)
+        self._drainers.discard(worker)
+        self._idle_free.pop(worker, None)
+        self._idle_homes.pop(worker, None)
+
+
+def _load(worker: Worker) -> int:
+    return worker.streams
+
+
+class _Look:
+    """Put into an inbox to wake an idle worker: there is something in the shared queue."""
+
+    def run(self, worker: Worker) -> None:
+        raise AssertionError("a wake-up is not a job")
+
+
+_LOOK: Job = _Look()
