@@ -89,6 +89,11 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len({key.lower() for key, _ in self._raw})
 
+    @property
+    def raw(self) -> RawHeaders:
+        """The fields as bytes: the very list, not a copy."""
+        return self._raw
+
     def getlist(self, name: str) -> list[str]:
         """Every value of a header, in the order in which they were sent; empty when there is none."""
         return [value for key, value in self.multi_items() if key == name.lower()]
