@@ -10,6 +10,7 @@ import time, waits for itself.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ FLOORS = """
 entry      __init__ __main__ cli serve reload banner pytest_plugin testing/* client
 assembly   app
 live       streaming websocket rooms brokers/* recovery auth stats middleware error_pages writer
-words      request response router groups handlers headers cookies sse sse_parser settings errors forms files
+words      request response router groups handlers patterns headers cookies multimap json_text forms files conditional
+           sse sse_parser settings errors
 process    _core/server _core/sockets _core/supervisor
-wires      _core/http_connection _core/ws_connection _core/dispatch _core/access_log _core/file_sender _core/body
-gears      _core/bridge _core/stream _core/workers _core/timers _core/loop_handle _core/fanout _core/waits
+wires      _core/http_connection _core/ws_connection _core/dispatch _core/access_log _core/file_sender
+gears      _core/bridge _core/pulled_stream _core/written_stream _core/body _core/workers _core/timers
+           _core/loop_handle _core/fanout _core/waits
 rules      _core/http1 _core/ws _core/watermark _core/history
 terms      _core/__init__ _core/messages _core/errors _core/codes _core/limits _core/clock
 """
@@ -60,7 +63,7 @@ class Building:
     """The table of floors: which module stands where."""
 
     def __init__(self, table: str = FLOORS) -> None:
-        rows = [line.split() for line in table.strip().splitlines()]
+        rows = [row.split() for row in re.split(r"\n(?=\S)", table.strip())]  # an indented line goes on with its floor
         self.names = [row[0] for row in rows]
         self._floor_of = {entry: len(rows) - height for height, row in enumerate(rows) for entry in row[1:]}
 

@@ -1,0 +1,257 @@
+"""One client connection as a blocking socket: every wait has a limit, and a test can make the client misbehave.
+
+Nothing is read behind the test's back: bytes leave the kernel only when the test asks for some, so a client that is
+not read is a stalled client. `receive_buffer_bytes` bounds what the kernel takes in meanwhile. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from catzilla.testing.errors import Frozen
+
+READ_BYTES = 64 * 1024
+THROTTLED_READS_PER_SECOND = 20  # a slow reader takes many small reads, as one behind a thin line does
+
+_Selector: type[Any] = getattr(selectors, "PollSelector", selectors.SelectSelector)  # poll has no limit of 1,024 files
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a server listens: a host and a port, or a Unix socket (`uds`); TLS if there is a `certificate`.
+
+    `certificate` is the path of the server's own PEM file, and exactly that certificate is trusted, whatever its name.
+    """
+
+    host: str
+    port: int
+    uds: str | None = None
+    certificate: str | None = None
+
+    @property
+    def authority(self) -> str:
+        """The value of the `Host` header, such as `127.0.0.1:8000`; a Unix socket calls itself `localhost`."""
+        if self.uds is not None:
+            return "localhost"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def tls(self) -> bool:
+        return self.certificate is not None
+
+    def connect(self, timeout: float, receive_buffer_bytes: int | None = None) -> socket.socket:
+        """A connected socket. Raises `OSError` if nobody listens."""
+        address: Any = self.uds
+        if self.uds is not None:
+            family = socket.AF_UNIX
+        else:
+            family, _, _, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout)
+            if receive_buffer_bytes is not None:  # before connecting: the window is agreed in the handshake
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+            connection.connect(address)
+            if self.uds is None:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return self._encrypt(connection) if self.tls else connection
+        except BaseException:
+            connection.close()
+            raise
+
+    def _encrypt(self, connection: socket.socket) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=self.certificate)
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the leaf itself is the anchor
+        return context.wrap_socket(connection, server_hostname=self.host)
+
+
+class Wire:
+    """One connection to `origin`.
+
+    `timeout` is the longest silence in seconds that any wait accepts before it raises `TimeoutError`. One thread reads
+    and writes; `freeze`, `thaw`, `throttle`, `drop` and `close` work from any thread.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        timeout: float = 10.0,
+        receive_buffer_bytes: int | None = None,
+        on_close: Callable[[Wire], None] = lambda wire: None,
+    ) -> None:
+        self.origin = origin
+        self.timeout = timeout
+        self.received_bytes = 0
+        self.purpose = "a connection"  # what messages say was going on
+        self._on_close = on_close
+        self._socket = origin.connect(timeout, receive_buffer_bytes)
+        self._socket.setblocking(False)
+        self._gate = threading.Condition()  # held for each single read, so that freeze() returns between two reads
+        self._frozen_by: int | None = None
+        self._bytes_per_s: float | None = None
+        self._next_read_at = 0.0
+        self._closed: str | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._closed is not None
+
+    @property
+    def local_port(self) -> int:
+        """The client's own port, as the server's log shows it."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def receive(self, timeout: float | None = None) -> bytes:
+        """Whatever has arrived, at most 64 KiB; `b""` when the peer has ended its side.
+
+        Blocks until there is something. Raises `TimeoutError` after `timeout` seconds of silence, `Frozen`,
+        `ConnectionResetError`, and `ConnectionAbortedError` on a connection that the test itself has ended.
+        """
+        timeout = self.timeout if timeout is None else timeout
+        self._keep_pace()
+        deadline = monotonic() + timeout
+        while True:
+            with self._gate:
+                self._wait_for_thaw(deadline)
+                self._check_open()
+                try:
+                    return self._took(self._socket.recv(self._read_size()))
+                except _WOULD_BLOCK:
+                    pass
+            self._wait_ready(selectors.EVENT_READ, deadline, timeout)
+
+    def send(self, data: bytes, *, until_answered: bool = False) -> bool:
+        """Send all of `data`; False if the peer closed its side first.
+
+        With `until_answered`, also stops and gives False as soon as the peer says something: a server may refuse a
+        body that is still being sent, and then reads no more of it (RFC 9110 section 10.1.1). TLS cannot tell an
+        answer from its own housekeeping, so there it sends on.
+        """
+        listens = until_answered and not self.origin.tls
+        wanted = selectors.EVENT_WRITE | (selectors.EVENT_READ if listens else 0)
+        view = memoryview(data)
+        while view:
+            self._check_open()
+            ready = self._wait_ready(wanted, monotonic() + self.timeout, self.timeout)
+            if ready & selectors.EVENT_READ:
+                return False
+            try:
+                view = view[self._socket.send(view) :]
+            except _WOULD_BLOCK:
+                continue
+            except BrokenPipeError:
+                return False
+        return True
+
+    # --- faults --------------------------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Read nothing more until `thaw`. When this returns, no read is under way.
+
+        A read by the thread that froze the connection raises `Frozen` at once, for nobody could end it; a read in
+        another thread waits for `thaw`, and raises `Frozen` when its time is up.
+        """
+        with self._gate:
+            self._frozen_by = threading.get_ident()
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        with self._gate:
+            self._frozen_by = None
+            self._gate.notify_all()
+
+    def throttle(self, bytes_per_s: float | None) -> None:
+        """Read at most this much a second from now on; None reads freely again."""
+        if bytes_per_s is not None and bytes_per_s <= 0:
+            raise ValueError(f"throttle() takes a positive number of bytes a second, not {bytes_per_s}; see freeze()")
+        with self._gate:
+            self._bytes_per_s = bytes_per_s
+            self._next_read_at = 0.0
+            self._gate.notify_all()
+
+    def drop(self) -> None:
+        """Vanish: the connection is reset (RST), whatever is under way; on a Unix socket it is closed unread."""
+        if not self.closed and self.origin.uds is None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._end("the test dropped this connection", socket.SHUT_RD)
+
+    def close(self) -> None:
+        """Close the connection; nothing if it is closed."""
+        self._end("the test closed this connection", socket.SHUT_RDWR)
+
+    def half_close(self) -> None:
+        """Say that nothing more will be sent, and go on reading (a TCP FIN)."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _end(self, why: str, how: int) -> None:
+        with self._gate:
+            if self._closed is not None:
+                return
+            self._closed = why
+            self._gate.notify_all()
+        try:
+            self._socket.shutdown(how)  # wakes a read in another thread, which close() alone would not
+        except OSError:
+            pass  # the peer was faster
+        self._socket.close()
+        self._on_close(self)
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise ConnectionAbortedError(self._closed)
+
+    def _wait_for_thaw(self, deadline: float) -> None:
+        while self._frozen_by is not None and self._closed is None:
+            left = deadline - monotonic()
+            if self._frozen_by == threading.get_ident() or left <= 0:
+                raise Frozen(f"{self.purpose} is frozen and was read; thaw() it first")
+            self._gate.wait(left)
+
+    def _keep_pace(self) -> None:
+        with self._gate:
+            while self._closed is None and (left := self._next_read_at - monotonic()) > 0:
+                self._gate.wait(left)
+
+    def _read_size(self) -> int:
+        if self._bytes_per_s is None:
+            return READ_BYTES
+        return min(READ_BYTES, max(1, int(self._bytes_per_s / THROTTLED_READS_PER_SECOND)))
+
+    def _took(self, data: bytes) -> bytes:
+        self.received_bytes += len(data)
+        if self._bytes_per_s is not None:
+            self._next_read_at = max(monotonic(), self._next_read_at) + len(data) / self._bytes_per_s
+        return data
+
+    def _wait_ready(self, wanted: int, deadline: float, timeout: float) -> int:
+        """Which of `wanted` the socket is ready for; raises `TimeoutError` at the deadline."""
+        with _Selector() as selector:
+            try:
+                selector.register(self._socket, wanted)
+            except ValueError:  # closed between two waits, by another thread
+                self._check_open()
+                raise
+            for _, ready in selector.select(max(0.0, deadline - monotonic())):
+                return int(ready)
+        raise TimeoutError(
+            f"{self.purpose}: the server at {self.origin.uds or self.origin.authority} kept it waiting for "
+            f"{timeout:g} s, after {self.received_bytes} bytes"
+        )
+
+    def __repr__(self) -> str:
+        state = self._closed or ("frozen" if self._frozen_by else "open")
+        return f"<Wire to {self.origin.uds or self.origin.authority}, {state}, {self.received_bytes} bytes received>"
