@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ def describe(peers: Sequence[Peer]) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
         "kernel": f"{platform.system()} {platform.release()}",
+        "commit": commit(),
         "python": platform.python_version(),
         "load": [round(value, 2) for value in os.getloadavg()],
         "peers": {
@@ -33,8 +35,19 @@ def line(machine: dict[str, Any]) -> str:
     load = machine["load"][0]
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mib']:,} MiB, {machine['kernel']}, "
-        f"Python {machine['python']}, load {load:g}, {machine['date']}"
+        f"Python {machine['python']}, "
+        f"commit {machine['commit']}, load {load:g}, {machine['date']}"
     )
+
+
+def commit() -> str:
+    """What is measured as catzilla: the commit of the source tree, "unknown" outside of one."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return run.stdout.strip() or "unknown"
 
 
 def cpu_model() -> str:

@@ -45,12 +45,15 @@ class Amount:
     """Connections or requests, as the scenario says; 0 where it has none."""
 
     def adjusted(self, options: Options) -> Amount:
-        """This amount as asked for on the command line. `quick` is one round of a fifth of the time and count."""
+        """This amount as asked for on the command line. `quick` is one round of a fifth of the time and count.
+
+        What a scenario has none of stays 0, whatever is asked for.
+        """
         fifth = 5 if options.quick else 1
         return Amount(
             rounds=options.rounds or (1 if options.quick else self.rounds),
-            seconds=options.seconds or self.seconds / fifth,
-            count=options.count or self.count // fifth,
+            seconds=(options.seconds or self.seconds / fifth) if self.seconds else 0.0,
+            count=(options.count or self.count // fifth) if self.count else 0,
         )
 
 

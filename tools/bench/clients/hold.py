@@ -11,6 +11,8 @@ from tools.bench.clients import wire
 
 BATCH = 100
 """Requests in flight while opening."""
+UNREAD_BYTES = 64 * 1024
+"""Receive buffer of a connection that reads nothing: it is full soon, and what follows is the server's affair."""
 
 _held: list[socket.socket] = []
 
@@ -26,6 +28,8 @@ def measure(port: int, path: str, count: int, timeout: float, until: str = "") -
     for first in range(0, count, BATCH):
         batch = [wire.connect(port, index, timeout) for index in range(first, min(first + BATCH, count))]
         for connection in batch:
+            if not until:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
             connection.sendall(wire.request(path))
         for connection in batch:
             if not until or _read_until(connection, until.encode(), deadline):
