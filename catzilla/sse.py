@@ -30,10 +30,11 @@ class Event:
         event: str | None = None,
         retry: int | None = None,
     ) -> None:
-        if retry is not None and (not isinstance(retry, int) or isinstance(retry, bool)):
-            raise TypeError(f"retry must be whole milliseconds, not {retry!r}")
-        if retry is not None and retry < 0:
-            raise ValueError(f"retry must be 0 milliseconds or more, not {retry}")
+        if retry is not None:
+            if type(retry) is not int:
+                raise TypeError(f"retry must be whole milliseconds, not {retry!r}")
+            if retry < 0:
+                raise ValueError(f"retry must be 0 milliseconds or more, not {retry}")
         self.data = data
         self.id = _field("id", str(id) if type(id) is int else id)
         self.event = _field("event", event)
