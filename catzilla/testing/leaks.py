@@ -18,6 +18,7 @@ THREAD_PREFIX = "catzilla-"
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+_INSTALLED = ("site-packages", "dist-packages")  # lie inside the standard library's directory, and are not part of it
 
 
 def server_threads() -> set[threading.Thread]:
@@ -51,7 +52,8 @@ def _user_function(frame: FrameType) -> str:
     current: FrameType | None = frame
     while current is not None:
         path = current.f_code.co_filename
-        if not path.startswith((_PACKAGE, _STDLIB, "<frozen ")):
+        stdlib = path.startswith((_STDLIB, "<frozen ")) and not any(name in path for name in _INSTALLED)
+        if not stdlib and not path.startswith(_PACKAGE):
             name = getattr(current.f_code, "co_qualname", current.f_code.co_name)
             outermost = f"`{name}` ({path}:{current.f_code.co_firstlineno})"
         current = current.f_back
