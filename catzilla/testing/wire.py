@@ -101,6 +101,7 @@ class Wire:
         self._frozen_by: int | None = None
         self._bytes_per_s: float | None = None
         self._next_read_at = 0.0
+        self._waiting = False  # whether a thread is inside the selector
         self._closed: str | None = None
 
     @property
@@ -143,16 +144,17 @@ class Wire:
         wanted = selectors.EVENT_WRITE | (selectors.EVENT_READ if listens else 0)
         view = memoryview(data)
         while view:
-            self._check_open()
             ready = self._wait_ready(wanted, monotonic() + self.timeout, self.timeout)
             if ready & selectors.EVENT_READ:
                 return False
-            try:
-                view = view[self._socket.send(view) :]
-            except _WOULD_BLOCK:
-                continue
-            except BrokenPipeError:
-                return False
+            with self._gate:
+                self._check_open()
+                try:
+                    view = view[self._socket.send(view) :]
+                except _WOULD_BLOCK:
+                    continue
+                except BrokenPipeError:
+                    return False
         return True
 
     # --- faults --------------------------------------------------------------------------------------------------
@@ -203,11 +205,15 @@ class Wire:
                 return
             self._closed = why
             self._gate.notify_all()
+            # Closing under a thread that waits frees the file's number, and the wait goes on for whoever gets it next.
+            # So the thread is woken, and closes.
+            left_to_waiter = self._waiting
         try:
-            self._socket.shutdown(how)  # wakes a read in another thread, which close() alone would not
+            self._socket.shutdown(how)
         except OSError:
             pass  # the peer was faster
-        self._socket.close()
+        if not left_to_waiter:
+            self._socket.close()
         self._on_close(self)
 
     def _check_open(self) -> None:
@@ -239,14 +245,19 @@ class Wire:
 
     def _wait_ready(self, wanted: int, deadline: float, timeout: float) -> int:
         """Which of `wanted` the socket is ready for; raises `TimeoutError` at the deadline."""
-        with _Selector() as selector:
-            try:
+        with self._gate:
+            self._check_open()
+            self._waiting = True
+        try:
+            with _Selector() as selector:
                 selector.register(self._socket, wanted)
-            except ValueError:  # closed between two waits, by another thread
-                self._check_open()
-                raise
-            for _, ready in selector.select(max(0.0, deadline - monotonic())):
-                return int(ready)
+                for _, ready in selector.select(max(0.0, deadline - monotonic())):
+                    return int(ready)
+        finally:
+            with self._gate:
+                self._waiting = False
+                if self._closed is not None:
+                    self._socket.close()
         raise TimeoutError(
             f"{self.purpose}: the server at {self.origin.uds or self.origin.authority} kept it waiting for "
             f"{timeout:g} s, after {self.received_bytes} bytes"
