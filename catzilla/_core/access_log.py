@@ -63,5 +63,7 @@ class AccessLog:
         while (record := self._queue.get()) is not None:
             logger.info("%s", record)
             if self._dropped > reported:
-                logger.warning("access_log_dropped=%d: the log is written more slowly than requests come", self._dropped)
+                logger.warning(
+                    "access_log_dropped=%d: the log is written more slowly than requests come", self._dropped
+                )
                 reported = self._dropped

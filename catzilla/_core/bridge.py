@@ -142,7 +142,7 @@ class Stream:
         self.framing = Framing.CHUNKED
         self.remaining: int | None = None  # bytes until the declared Content-Length is reached
         self.sent = 0  # bytes of the body, without framing
-        self.heartbeat = heartbeat
+        self.heartbeat = heartbeat  # seconds of silence on an event stream, 0 for none; None for other streams
         self.tail = b"\n\n"  # the last two bytes of an event stream: where a comment may stand
         self.timer: Timer | None = None
         self.started = self.since = self.written = monotonic()
@@ -302,12 +302,12 @@ class Stream:
 
     def _start_heartbeat(self) -> None:
         self._stop_timer()
-        if self.heartbeat is not None:
+        if self.heartbeat:
             self.timer = self.bridge.timers.call_later(self.heartbeat, self._beat)
 
     def _beat(self) -> None:
         """Send a comment after a time of silence, where one may stand (WHATWG HTML section 9.2.5)."""
-        assert self.heartbeat is not None
+        assert self.heartbeat
         silence = monotonic() - self.written
         comment = b":\n\n" if self.tail == b"\n\n" else b":\n" if self.tail[-1:] == b"\n" else b""
         if silence >= self.heartbeat and comment and not self.sink.paused and self.framing is not Framing.LENGTH:

@@ -43,7 +43,12 @@ class Plan(Protocol):
     """What the application has decided about a request from its head alone: which route it takes."""
 
     @property
-    def pace(self) -> Pace: ...
+    def name(self) -> str:
+        """What log lines and statistics call the handler."""
+
+    @property
+    def pace(self) -> Pace:
+        """Whether it is known to block."""
 
 
 class Application(Protocol):
@@ -54,9 +59,6 @@ class Application(Protocol):
 
     def handle(self, exchange: Exchange) -> Reply:
         """Run middleware and handler; answers errors too and does not raise. [worker thread]"""
-
-    def handle_error(self, exchange: Exchange, error: Exception) -> Reply:
-        """The reply to a stream that failed before its first byte; not a stream itself. [worker thread]"""
 
 
 @dataclass
@@ -97,6 +99,7 @@ class Exchange:
         "keep_alive",
         "live",
         "method",
+        "name",
         "pace",
         "plan",
         "received",
@@ -119,6 +122,7 @@ class Exchange:
         self.waits = Waits()
         self.body: IncomingBody | NoBody = NoBody(self.waits)
         self.plan: Plan | None = services.application.plan(head)
+        self.name = self.plan.name
         self.pace = self.plan.pace
         self.received = monotonic()
         self.worker: Worker | None = None
@@ -158,7 +162,7 @@ class Exchange:
         assert isinstance(reply.body, Source) and self.live is None
         self.waits.check()
         stream = WrittenStream(
-            self.services.bridge, self.connection, reply.body.name, reply.body.heartbeat, self.waits
+            self.services.bridge, self.connection, self.name, self._heartbeat(reply.body), self.waits
         )
         self.live = stream
         self.services.handle.post(self.connection.begin_stream, self, stream, reply)
@@ -168,8 +172,9 @@ class Exchange:
         body = reply.body
         if not isinstance(body, Source):
             if isinstance(body, FileSpan) and not self.connection.can_send_files:
-                body = Source(_read_file(body), self.target)
-                reply = Reply(reply.status, [*reply.headers, (b"content-length", b"%d" % _length(reply))], body)
+                length = (b"content-length", b"%d" % body.length)
+                body = Source(_read_file(body))
+                reply = Reply(reply.status, [*reply.headers, length], body)
             else:
                 self.services.handle.post(self.connection.send_reply, self, reply)
                 return
@@ -182,8 +187,9 @@ class Exchange:
             self._discard(source)
             post(self.connection.send_head, self, reply)
             return
-        on_loop = type(source.items) in (list, tuple) and source.encode is None
-        if not on_loop and not self._adopt():
+        # What needs no user code needs no thread: the loop pulls a list by itself.
+        home = None if type(source.items) in (list, tuple) and source.encode is None else self.worker
+        if home is not None and not self.services.workers.adopt(home):
             self._discard(source)
             post(self.connection.send_reply, self, OVERLOADED)
             return
@@ -192,22 +198,27 @@ class Exchange:
             self.services.bridge,
             self.connection,
             source,
-            home=None if on_loop else self.worker,
+            name=self.name,
+            heartbeat=self._heartbeat(source),
+            home=home,
             context=self.context,
             waits=self.waits,
             pace=self.pace,
-            fail_early=self._fail_early,
         )
+        # From here on this exchange is the loop's. The stream lets go of the iterator when it is through; nobody else
+        # may hold it.
         post(self.connection.begin_stream, self, stream, reply)
-        del reply, source  # the stream lets go of the iterator when it is through; nobody else may hold it
-        if on_loop:
+        del reply, source
+        if home is None:
             post(stream.run, None)
         else:
-            stream.run(self.worker)
+            stream.run(home)
 
-    def _adopt(self) -> bool:
-        assert self.worker is not None
-        return self.services.workers.adopt(self.worker)
+    def _heartbeat(self, source: Source) -> float | None:
+        """Seconds of silence before a comment, 0 for none; None for what is no event stream."""
+        if not source.event_stream:
+            return None
+        return self.services.limits.heartbeat_interval if source.heartbeat is None else source.heartbeat
 
     def _discard(self, source: Source) -> None:
         """Close an iterator that will not be pulled. [worker thread]"""
@@ -216,11 +227,7 @@ class Exchange:
             try:
                 self.context.run(close)
             except Exception:
-                logger.exception("stream=%s failed while it was being closed unstarted", source.name)
-
-    def _fail_early(self, error: BaseException) -> Reply:
-        assert isinstance(error, Exception)
-        return self.services.application.handle_error(self, error)
+                logger.exception("stream=%s failed while it was being closed unstarted", self.name)
 
     def forget_request(self) -> None:
         """Let go of what a running stream has no use for; a parked one must be small. [loop thread]"""
@@ -239,8 +246,3 @@ def _read_file(span: FileSpan) -> Iterator[bytes]:
         while left > 0 and (data := file.read(min(left, 256 * 1024))):
             left -= len(data)
             yield data
-
-
-def _length(reply: Reply) -> int:
-    assert isinstance(reply.body, FileSpan)
-    return reply.body.length

@@ -1,11 +1,11 @@
 """The errors that the server itself raises.
 
-    CatzillaError
-     ├─ Disconnected (also a ConnectionError)   the peer is gone, or the server is stopping
-     ├─ ProtocolError                           what arrived, or what was to be sent, breaks the protocol
-     │   ├─ RemoteProtocolError                 the peer did it; carries the status to answer with
-     │   └─ LocalProtocolError                  our side did it
-     └─ BodyTooLarge                            a request body over `max_body_bytes`
+CatzillaError
+ ├─ Disconnected (also a ConnectionError)   the peer is gone, or the server is stopping
+ ├─ ProtocolError                           what arrived, or what was to be sent, breaks the protocol
+ │   ├─ RemoteProtocolError                 the peer did it; carries the status to answer with
+ │   └─ LocalProtocolError                  our side did it
+ └─ BodyTooLarge                            a request body over `max_body_bytes`
 """
 
 from __future__ import annotations

@@ -273,9 +273,7 @@ class Framing(enum.Enum):
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
-}
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus}
 _OURS = frozenset((b"connection", b"transfer-encoding", b"content-length", b"keep-alive", b"upgrade"))
 
 
@@ -284,9 +282,7 @@ def has_no_body(status: int) -> bool:
     return status == 204 or status == 304 or status < 200
 
 
-def stream_framing(
-    status: int, headers: RawHeaders, method: str, http_version: str
-) -> tuple[Framing, int | None]:
+def stream_framing(status: int, headers: RawHeaders, method: str, http_version: str) -> tuple[Framing, int | None]:
     """How a body of unknown length is framed, and the length that the handler has declared.
 
     Raises `ValueError` for a declared `Content-Length` that is not a number.

@@ -206,7 +206,9 @@ class HTTPConnection(asyncio.Protocol):
             self._submit_once(exchange)
             return
         limit = services.limits.body_buffer_bytes
-        self._body = exchange.body = IncomingBody(exchange.waits, limit, lambda: services.handle.post(self._resume_body))
+        self._body = exchange.body = IncomingBody(
+            exchange.waits, limit, lambda: services.handle.post(self._resume_body)
+        )
         self._wants_continue = start.expects_continue
         self._deadline.set(services.limits.body_timeout)
         if start.expects_continue:

@@ -55,7 +55,9 @@ class Limits:
     spread_threads: int = limit(
         128, unit="threads", why="streams get a home thread each up to this many, then share the least loaded ones"
     )
-    idle_thread_timeout: float = limit(30.0, unit="seconds", why="an idle worker thread without streams ends after this")
+    idle_thread_timeout: float = limit(
+        30.0, unit="seconds", why="an idle worker thread without streams ends after this"
+    )
     shutdown_grace: float = limit(5.0, unit="seconds", why="time for open responses to finish when the server stops")
 
     @property

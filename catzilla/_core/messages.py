@@ -63,17 +63,19 @@ class FileSpan:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A body that is pulled from an iterable at the client's pace.
+    """A body that is pulled from an iterable at the client's pace, or written to if `items` is empty and live.
 
-    `items` yields `str`, bytes-like or pauses, or, where `encode` is given, whatever `encode` turns into bytes.
-    `name` is what log lines call it. `heartbeat` is the silence in seconds after which the loop sends an event-stream
-    comment; None sends none.
+    `items` yields `str`, bytes-like or pauses, or, where `encode` is given, whatever `encode` turns into bytes. A list
+    or tuple without `encode` needs no user code, and so no thread. On an event stream the loop sends a comment after
+    `heartbeat` seconds of silence: 0 sends none, None is the server's `heartbeat_interval`. `fail_early` makes a reply
+    of an error that came before the first item; without it the connection is cut.
     """
 
     items: Iterable[Any]
-    name: str
     encode: Callable[[Any], bytes] | None = None
+    event_stream: bool = False
     heartbeat: float | None = None
+    fail_early: Callable[[Exception], Reply] | None = None
 
 
 @dataclass(slots=True)

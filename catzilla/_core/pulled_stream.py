@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextvars
 import enum
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from catzilla._core.bridge import ITEM_COST, Bridge, Sink, State, Stream
@@ -65,18 +65,19 @@ class PulledStream(Stream):
         sink: Sink,
         source: Source,
         *,
+        name: str,
+        heartbeat: float | None,
         home: Worker | None,
         context: contextvars.Context,
         waits: Waits,
         pace: Pace,
-        fail_early: Callable[[BaseException], Reply] | None,
     ) -> None:
-        super().__init__(bridge, sink, source.name, source.heartbeat)
+        super().__init__(bridge, sink, name, heartbeat)
         self._iterator: Iterator[Any] | None = iter(source.items)
         self._encode = source.encode
         self._context = context
         self._pace = pace
-        self._fail_early = fail_early
+        self._fail_early = source.fail_early
         self._sleep: Timer | None = None
         self.home = home
         self.waits = waits

@@ -25,8 +25,9 @@ import enum
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from catzilla._core.clock import monotonic
 from catzilla._core.limits import Limits
@@ -86,9 +87,14 @@ class Kind(enum.Enum):
 
 
 class Current(threading.local):
-    """What the thread is serving: the waits of its request, or None outside of one."""
+    """What the thread is serving; nothing outside of a request.
+
+    `waits` are those of its request. `go_live` turns a response that is written to into a stream; the application
+    sets it while a handler runs.
+    """
 
     waits: Waits | None = None
+    go_live: Callable[[Any], Any] | None = None
 
 
 current = Current()
@@ -309,7 +315,7 @@ class Workers:
             except BaseException:
                 # Jobs answer for their own failures; this is a fault of ours, and must not cost a home its thread.
                 logger.exception("a job failed: worker=%s job=%r", worker.name, job)
-            current.waits = None
+            current.waits = current.go_live = None
             del job  # do not keep a finished request alive while waiting for the next one
 
     def _next(self, worker: Worker) -> Job | None:

@@ -1,0 +1,17 @@
+"""What is said at the start: where the app listens, and how to stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from catzilla.app import Catzilla
+from catzilla.settings import Settings
+
+
+def banner(app: Catzilla, urls: Sequence[str], settings: Settings) -> str:
+    """A few lines for standard error."""
+    mode = "production" if app.production else "development"
+    details = [mode, f"{len(app.routes())} routes"]
+    if settings.workers > 1:
+        details.append(f"{settings.workers} processes")
+    return f"catzilla is listening on {', '.join(urls)} ({', '.join(details)}); Ctrl-C stops it"

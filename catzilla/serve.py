@@ -1,0 +1,223 @@
+"""Serving an app: one server in this process, and the blocking `run` behind `app.listen` and `catzilla run`.
+
+Decides what starting and stopping mean for an app (hooks, statistics, signals, the banner). The server itself is
+`_core/server.py`, several processes are `_core/supervisor.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+from catzilla import app as app_module
+from catzilla import stats
+from catzilla._core.server import HTTPServer
+from catzilla._core.sockets import bind_tcp, bind_unix, describe
+from catzilla._core.supervisor import Supervisor
+from catzilla.app import Catzilla
+from catzilla.banner import banner
+from catzilla.errors import SettingsError
+from catzilla.settings import Settings
+
+logger = logging.getLogger("catzilla")
+
+CTRL_C_GRACE = 0.5  # seconds, in development: whoever presses Ctrl-C is waiting
+
+
+class Server:
+    """An app on an address, served by a thread of this process: `start`, then `stop`.
+
+    `sockets`, already listening, take the place of the address in `settings`.
+    """
+
+    def __init__(
+        self, app: Catzilla, settings: Settings | None = None, *, sockets: Sequence[socket.socket] | None = None
+    ) -> None:
+        self.app = app
+        self.settings = settings or Settings()
+        self._sockets = list(sockets) if sockets is not None else None
+        self._http: HTTPServer | None = None
+        self._urls: list[str] = []
+        self._port = 0
+        self._stopped = threading.Lock()  # taken by whoever finishes the stop
+
+    def __repr__(self) -> str:
+        return f"<Server {' '.join(self._urls) or 'not started'}>"
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it listens: `http://127.0.0.1:8000`, or `unix:/run/app.sock`."""
+        return list(self._urls)
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens on; 0 on a Unix socket."""
+        return self._port
+
+    def start(self) -> None:
+        """Run the startup hooks, listen and serve; returns once it listens. [any thread]
+
+        Raises: `OSError` when the address is taken, `SettingsError` for a certificate that cannot be read, and what a
+        startup hook raises.
+        """
+        settings, app = self.settings, self.app
+        context = tls_context(settings)
+        sockets = self._sockets if self._sockets is not None else bind(settings)
+        self._urls = [describe(sock, secure=context is not None) for sock in sockets]
+        self._port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
+        app.pipeline.limits = settings.limits
+        try:
+            for hook in app.startup_hooks:
+                hook()
+            http = HTTPServer(
+                app.pipeline,
+                sockets,
+                limits=settings.limits,
+                ssl_context=context,
+                access_log=logs_access(app, settings),
+            )
+            http.start()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        self._http = http
+        assert http.services is not None
+        stats.register(http.services)
+        app.servers.append(self)
+
+    def request_stop(self, grace: float | None = None) -> None:
+        """Begin to stop and return at once; `grace` in seconds replaces the setting `shutdown_grace`. [any thread]"""
+        if self._http is not None:
+            self._http.request_stop(grace)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it has stopped and run the shutdown hooks; False when `timeout` seconds pass first."""
+        http = self._http
+        if http is None:
+            return True
+        if not http.wait(timeout):
+            return False
+        if self._stopped.acquire(blocking=False):
+            assert http.services is not None
+            stats.unregister(http.services)
+            self.app.servers.remove(self)
+            self._remove_socket_file()
+            for hook in reversed(self.app.shutdown_hooks):
+                hook()
+        return True
+
+    def stop(self, grace: float | None = None) -> None:
+        """Stop, and return when it has: at most the grace and a second later. [any thread but a worker]"""
+        self.request_stop(grace)
+        self.wait()
+
+    def unclosed_streams(self) -> list[str]:
+        """After `stop`: the handlers of streams whose generators were stuck in user code to the end."""
+        return list(self._http.left_streams) if self._http is not None else []
+
+    def _remove_socket_file(self) -> None:
+        if self.settings.uds is not None and self._sockets is None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.settings.uds)
+
+
+def bind(settings: Settings) -> list[socket.socket]:
+    """The listening sockets that the settings ask for. Raises: `OSError` naming the address."""
+    if settings.uds is not None:
+        return [bind_unix(settings.uds)]
+    return [bind_tcp(settings.host, settings.port)]
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """The TLS side of the settings, None without a certificate. Raises: `SettingsError` when it cannot be read."""
+    if settings.ssl_certfile is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"cannot use the certificate {settings.ssl_certfile}: {error}") from None
+    return context
+
+
+def logs_access(app: Catzilla, settings: Settings) -> bool:
+    """Whether a line is logged for each response: the setting, else the app's word, else in development."""
+    if settings.access_log is not None:
+        return settings.access_log
+    return not app.production if app.log_requests is None else app.log_requests
+
+
+def run(app: Catzilla, settings: Settings, *, sockets: Sequence[socket.socket] | None = None) -> None:
+    """Serve until Ctrl-C, SIGTERM or `app.stop()`; with `settings.workers` over 1, in that many processes. Blocks.
+
+    Raises: as `Server.start` does.
+    """
+    configure_logging()
+    if settings.workers > 1:
+        shared = list(sockets) if sockets is not None else bind(settings)
+        if app.show_banner:
+            urls = [describe(sock, secure=settings.ssl_certfile is not None) for sock in shared]
+            print(banner(app, urls, settings), file=sys.stderr, flush=True)
+        grace = settings.limits.shutdown_grace + 1.0
+        Supervisor(settings.workers, lambda: _serve_one(app, settings, shared, show=False), grace).run()
+    else:
+        _serve_one(app, settings, sockets, show=app.show_banner)
+
+
+def _serve_one(app: Catzilla, settings: Settings, sockets: Sequence[socket.socket] | None, *, show: bool) -> None:
+    server = Server(app, settings, sockets=sockets)
+    server.start()
+    if show:
+        print(banner(app, server.urls, settings), file=sys.stderr, flush=True)
+    with _signals(server):
+        server.wait()
+
+
+@contextlib.contextmanager
+def _signals(server: Server) -> Iterator[None]:
+    """Have SIGINT and SIGTERM stop the server, and the second of them end the process at once.
+
+    Outside the main thread Python takes no signal handlers; then `app.stop()` is the way to stop.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+        hurry = number == signal.SIGINT and not server.app.production
+        server.request_stop(min(CTRL_C_GRACE, server.settings.limits.shutdown_grace) if hurry else None)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def configure_logging() -> None:
+    """Send catzilla's log lines to standard error, unless the user has set up logging."""
+    if logging.getLogger().handlers or logger.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+app_module.runner = run

@@ -1,0 +1,105 @@
+"""Live statistics over all servers of this process.
+
+Reads what the servers count anyway; keeps nothing but the totals of those that have stopped. Any thread may ask.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from catzilla._core.bridge import State, StreamStatistics
+from catzilla._core.dispatch import Services
+
+WINDOW = 10  # seconds that the average throughput looks back
+
+
+@dataclass(frozen=True)
+class StreamingStats:
+    """A moment's figures. Counts are since the process began unless they say what is live.
+
+    `avg_throughput_mbps` is megabits of stream bodies a second over the last 10 s. `streams` has a row for each live
+    stream: its route, age in seconds, bytes, state, and the shares of its time spent in the producer, waiting for the
+    client and waiting for a thread.
+    """
+
+    active_streams: int  # live, whatever they are doing
+    parked_streams: int  # of those, the ones that hold no thread
+    total_streams: int
+    total_bytes_streamed: int
+    avg_throughput_mbps: float
+    connection_errors: int  # streams that failed and were cut
+    backpressure_pauses: int  # times that a client was behind
+    client_disconnects: int  # streams whose client left before the end
+    active_websockets: int
+    connections: int  # open
+    total_requests: int
+    threads: int
+    idle_threads: int
+    queued_requests: int  # waiting for a thread
+    running_requests: int
+    running_streams: int
+    streams: tuple[StreamStatistics, ...]
+
+
+_lock = threading.Lock()
+_servers: list[Services] = []
+_ended = {"streams": 0, "bytes": 0, "errors": 0, "pauses": 0, "disconnects": 0, "requests": 0}
+
+
+def register(services: Services) -> None:
+    """Count a server that has started. [any thread]"""
+    with _lock:
+        _servers.append(services)
+
+
+def unregister(services: Services) -> None:
+    """Keep only the totals of a server that has stopped. [any thread]"""
+    with _lock:
+        _servers.remove(services)
+        for name, value in _totals(services).items():
+            _ended[name] += value
+
+
+def streaming_stats() -> StreamingStats:
+    """The figures of this moment. [any thread]"""
+    with _lock:
+        servers = list(_servers)
+        totals = dict(_ended)
+    for services in servers:
+        for name, value in _totals(services).items():
+            totals[name] += value
+    streams = [stream for services in servers for stream in list(services.bridge.streams)]
+    workers = [services.workers.statistics() for services in servers]
+    recent = sum(services.bridge.bytes_in_last_seconds(WINDOW) for services in servers)
+    return StreamingStats(
+        active_streams=len(streams),
+        parked_streams=sum(stream.state in (State.PARKED, State.SLEEPING) for stream in streams),
+        total_streams=totals["streams"],
+        total_bytes_streamed=totals["bytes"],
+        avg_throughput_mbps=recent * 8 / 1e6 / WINDOW,
+        connection_errors=totals["errors"],
+        backpressure_pauses=totals["pauses"],
+        client_disconnects=totals["disconnects"],
+        active_websockets=0,
+        connections=sum(len(services.connections) for services in servers),
+        total_requests=totals["requests"],
+        threads=sum(each.threads for each in workers),
+        idle_threads=sum(each.idle for each in workers),
+        queued_requests=sum(each.queued for each in workers),
+        running_requests=sum(each.requests for each in workers),
+        running_streams=sum(each.streams for each in workers),
+        streams=tuple(stream.statistics() for stream in streams),
+    )
+
+
+def _totals(services: Services) -> dict[str, int]:
+    bridge = services.bridge
+    return {
+        "streams": bridge.total_streams,
+        "bytes": bridge.total_bytes,
+        "errors": bridge.errors,
+        "pauses": bridge.backpressure_pauses,
+        "disconnects": bridge.client_disconnects,
+        "requests": services.requests,
+    }
