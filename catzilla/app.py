@@ -100,7 +100,7 @@ class Catzilla(RouteDecorators):
 
     def set_exception_handler(self, kind: type[BaseException], handler: ErrorHandler) -> None:
         """Answer exceptions of `kind` with `handler(request, error)`; the nearest class of an exception's decides."""
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
             raise RouteError(f"set_exception_handler takes an exception class first, not {kind!r}")
         self.pipeline.exception_handlers[kind] = handler
 

@@ -152,6 +152,11 @@ class Stream:
         return f"<{type(self).__name__} {self.name} {self.state.name.lower()} sent={self.sent} ring={len(self.ring)}>"
 
     @property
+    def is_cut(self) -> bool:
+        """Whether nobody reads this any more. [any thread]"""
+        return self.cut_by is not None
+
+    @property
     def pending(self) -> int:
         """What is held for this stream, in bytes and item costs. [any thread]"""
         return self.produced - self.consumed
@@ -173,31 +178,37 @@ class Stream:
 
     def write_burst(self) -> int:
         """Write everything the ring holds, unless the client is behind; returns the bytes written. [loop thread]"""
-        if self.sink.paused or self.state is State.CLOSED or self.cut_by is not None:
+        if self.sink.paused or self.state is State.CLOSED or self.is_cut:
             return 0
-        count = len(self.ring)
-        size = 0
-        buffers: list[bytes] = [] if self.head is None else [self.head]
-        if count:
-            pieces = self.ring[:count]
-            del self.ring[:count]
-            pieces, size = _join(pieces)
-            if not self._fits(size):
-                return 0
+        pieces, size = self._take()
+        if not self._fits(size):
+            return 0
+        buffers = [] if self.head is None else [self.head]
+        if size:
             buffers += self._frame(pieces, size)
-            self.in_flight += size + ITEM_COST * count
-        if self.ended and not self.failed and self._is_whole() and self.framing is Framing.CHUNKED:
-            buffers.append(LAST_CHUNK)
         if self.ended:
             self.state = State.ENDING
+            if self.framing is Framing.CHUNKED and not self.failed:
+                buffers.append(LAST_CHUNK)
         if buffers:
-            self._note_written(pieces[-1] if count else b"", size)
+            self._note_written(pieces[-1] if size else b"", size)
             self.sink.write(buffers)
         if self.sink.paused:
             self.bridge.backpressure_pauses += 1
         else:
             self.drained()
         return size
+
+    def _take(self) -> tuple[list[bytes], int]:
+        """Everything the ring holds at this moment, and its size."""
+        count = len(self.ring)
+        if not count:
+            return [], 0
+        pieces = self.ring[:count]
+        del self.ring[:count]
+        pieces, size = _join(pieces)
+        self.in_flight += size + ITEM_COST * count
+        return pieces, size
 
     def _note_written(self, last: bytes, size: int) -> None:
         """Keep the accounts of what is about to leave."""
@@ -215,7 +226,7 @@ class Stream:
         taken, self.in_flight = self.in_flight, 0
         self.consumed += taken
         self.window.passed(taken)
-        if self.cut_by is not None or self.state is State.CLOSED:
+        if self.is_cut or self.state is State.CLOSED:
             return
         if self.ring or (self.ended and self.state is not State.ENDING):
             self.bridge.make_ready(self)
@@ -226,7 +237,7 @@ class Stream:
 
     def cut(self, error: Disconnected) -> None:
         """Nobody reads this any more: the producer is to end, at once where it can be reached. [loop thread]"""
-        if self.cut_by is not None or self.state is State.CLOSED:
+        if self.is_cut or self.state is State.CLOSED:
             return
         self.cut_by = error
         self.ring.clear()

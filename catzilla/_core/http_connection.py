@@ -270,7 +270,16 @@ class HTTPConnection(asyncio.Protocol):
     def _write_refusal(self, error: RemoteProtocolError, method: str, target: str) -> None:
         body = f"{error.status} {error}\n".encode()
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
-        self._write_head(error.status, headers, Framing.LENGTH, len(body), keep_alive=False, version="1.1", body=body)
+        head = response_head(
+            error.status,
+            headers,
+            framing=Framing.LENGTH,
+            length=len(body),
+            keep_alive=False,
+            http_version="1.1",
+            date=self._services.date.value(),
+        )
+        self.write([head + body])
         self._log_line(method, target, error.status, len(body), 0.0, complete=True)
         self._linger()
 

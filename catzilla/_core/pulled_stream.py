@@ -54,6 +54,9 @@ class _Outcome(enum.Enum):
     CUT = enum.auto()
 
 
+_LEFT = (_Outcome.CUT, 0.0)
+
+
 class PulledStream(Stream):
     """One iterable on its way to one client. `home` is None for what needs no user code: the loop pulls it itself."""
 
@@ -94,7 +97,7 @@ class PulledStream(Stream):
         if worker is not None:
             current.waits = self.waits
         try:
-            outcome, seconds = self._context.run(self._pull, worker)
+            outcome, seconds = _LEFT if self.cut_by is not None else self._context.run(self._pull, worker)
         except BaseException as error:
             self._fail(error)
             return
@@ -115,8 +118,6 @@ class PulledStream(Stream):
 
     def _pull(self, worker: Worker | None) -> tuple[_Outcome, float]:
         """Move items from the iterator to the ring. The loop that every streamed byte goes through."""
-        if self.cut_by is not None:
-            return _Outcome.CUT, 0.0
         assert self._iterator is not None
         append = self.ring.append
         encode = self._encode
@@ -124,7 +125,7 @@ class PulledStream(Stream):
         room = self.window.size - self.pending
         for item in self._iterator:
             if self.cut_by is not None:
-                return _Outcome.CUT, 0.0
+                return _LEFT
             if type(item) is Pause:
                 return _Outcome.ASLEEP, item.seconds
             if encode is not None:
