@@ -12,7 +12,7 @@ import difflib
 import math
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -168,9 +168,9 @@ def _parse_size(text: str) -> int:
     return int(float(match[1]) * _FACTORS[match[2].lower()])
 
 
-def _suggest(name: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _refuse_two_addresses(given: Mapping[str, Any], labels: Mapping[str, str]) -> None:
