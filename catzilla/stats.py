@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from catzilla._core.bridge import State, StreamStatistics
 from catzilla._core.dispatch import Services
+from catzilla._core.stream import State, StreamStatistics
 
 WINDOW = 10  # seconds that the average throughput looks back
 

@@ -20,14 +20,14 @@ PACKAGE = "catzilla"
 
 # The building, roof first. A module may import what stands on its own floor or below it. `dir/*` is a whole package.
 FLOORS = """
-entry      __init__ __main__ cli serve reload banner pytest_plugin testing/* client
+entry      __init__ __main__ cli loading serve reload banner pytest_plugin testing/* client
 assembly   app pipeline
 live       streaming writer events websocket rooms brokers/* recovery auth stats middleware error_pages
 words      request response router groups handlers patterns headers cookies multimap json_text forms files conditional
            sse sse_parser settings errors
 process    _core/server _core/sockets _core/supervisor
 wires      _core/http_connection _core/ws_connection _core/dispatch _core/access_log _core/file_sender
-gears      _core/bridge _core/pulled_stream _core/written_stream _core/body _core/workers _core/timers
+gears      _core/bridge _core/stream _core/pulled_stream _core/written_stream _core/body _core/workers _core/timers
            _core/loop_handle _core/fanout _core/waits
 rules      _core/http1 _core/ws _core/watermark _core/history
 terms      _core/__init__ _core/messages _core/errors _core/codes _core/limits _core/clock

@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from catzilla._core.access_log import AccessRecord
 from catzilla._core.body import IncomingBody
-from catzilla._core.bridge import Stream
 from catzilla._core.clock import monotonic
 from catzilla._core.dispatch import Exchange, Services
 from catzilla._core.errors import BodyTooLarge, Disconnected, RemoteProtocolError
@@ -34,6 +33,7 @@ from catzilla._core.http1 import (
 )
 from catzilla._core.limits import KIB
 from catzilla._core.messages import FileSpan, Reply, Source
+from catzilla._core.stream import Stream
 from catzilla._core.timers import Deadline
 
 PIPELINE_BYTES = 64 * KIB  # of requests that wait behind a response before the socket is no longer read

@@ -20,10 +20,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from catzilla._core.bridge import ITEM_COST, Bridge, Sink, State, Stream
+from catzilla._core.bridge import Bridge
 from catzilla._core.clock import monotonic
 from catzilla._core.errors import Disconnected
 from catzilla._core.messages import Reply, Source
+from catzilla._core.stream import ITEM_COST, Sink, State, Stream
 from catzilla._core.timers import Timer
 from catzilla._core.waits import Waits
 from catzilla._core.workers import Pace, Worker, current

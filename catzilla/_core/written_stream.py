@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 
-from catzilla._core.bridge import ITEM_COST, Bridge, Sink, State, Stream
+from catzilla._core.bridge import Bridge
 from catzilla._core.clock import monotonic
 from catzilla._core.errors import Disconnected
+from catzilla._core.stream import ITEM_COST, Sink, State, Stream
 from catzilla._core.waits import Waits
 
 

@@ -229,6 +229,7 @@ class HttpConnection(Requests):
 
     def next_piece(self) -> bytes:
         """The body bytes that the next read brings; `b""` at the end of the body."""
+        self.wire.check()
         if self._failure is not None:
             raise self._failure
         pieces: list[bytes] = []
@@ -302,7 +303,7 @@ class HttpConnection(Requests):
                 if isinstance(event, h11.Response):
                     return ClientStream(self, event, began)
                 if event is h11.NEED_DATA:
-                    self._read()
+                    self._read(until=b"\r\n\r\n")  # the body is read when the test asks for it
         except h11.RemoteProtocolError as error:
             self.close()
             arrived, ended = self._http.trailing_data
@@ -312,8 +313,8 @@ class HttpConnection(Requests):
             self.close()
             raise
 
-    def _read(self) -> None:
-        data = self.wire.receive()
+    def _read(self, until: bytes | None = None) -> None:
+        data = self.wire.receive(until=until)
         self.last_read_at = perf_counter()
         self._http.receive_data(data)
 

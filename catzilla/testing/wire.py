@@ -114,9 +114,16 @@ class Wire:
         port: int = self._socket.getsockname()[1]
         return port
 
-    def receive(self, timeout: float | None = None) -> bytes:
+    def check(self) -> None:
+        """Raise what a read would raise now, without reading: `Frozen`, or `ConnectionAbortedError` when closed."""
+        with self._gate:
+            self._wait_for_thaw(monotonic() + self.timeout)
+            self._check_open()
+
+    def receive(self, timeout: float | None = None, *, until: bytes | None = None) -> bytes:
         """Whatever has arrived, at most 64 KiB; `b""` when the peer has ended its side.
 
+        What follows the mark `until` stays in the kernel if the mark is among what has arrived (not under TLS).
         Blocks until there is something. Raises `TimeoutError` after `timeout` seconds of silence, `Frozen`,
         `ConnectionResetError`, and `ConnectionAbortedError` on a connection that the test itself has ended.
         """
@@ -128,7 +135,7 @@ class Wire:
                 self._wait_for_thaw(deadline)
                 self._check_open()
                 try:
-                    return self._took(self._socket.recv(self._read_size()))
+                    return self._took(self._socket.recv(self._read_size(until)))
                 except _WOULD_BLOCK:
                     pass
             self._wait_ready(selectors.EVENT_READ, deadline, timeout)
@@ -232,10 +239,14 @@ class Wire:
             while self._closed is None and (left := self._next_read_at - monotonic()) > 0:
                 self._gate.wait(left)
 
-    def _read_size(self) -> int:
-        if self._bytes_per_s is None:
-            return READ_BYTES
-        return min(READ_BYTES, max(1, int(self._bytes_per_s / THROTTLED_READS_PER_SECOND)))
+    def _read_size(self, until: bytes | None) -> int:
+        size = READ_BYTES
+        if self._bytes_per_s is not None:
+            size = min(size, max(1, int(self._bytes_per_s / THROTTLED_READS_PER_SECOND)))
+        if until is not None and not self.origin.tls:
+            before, mark, _ = self._socket.recv(size, socket.MSG_PEEK).partition(until)
+            size = len(before + mark) if mark else size
+        return size
 
     def _took(self, data: bytes) -> bytes:
         self.received_bytes += len(data)
