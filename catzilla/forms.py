@@ -26,6 +26,8 @@ MAX_FORM_FIELDS = 1000
 MAX_FORM_FILES = 100
 # The header lines of one part; they hold a field name, a file name and a content type.
 MAX_PART_HEAD_BYTES = 8 * 1024
+# RFC 2046 section 5.1.1.
+MAX_BOUNDARY_BYTES = 70
 
 
 class UploadedFile:
@@ -120,8 +122,8 @@ class _MultipartReader:
     """Reads one multipart form (RFC 7578). The parser calls back with slices; this puts parts together from them."""
 
     def __init__(self, boundary: str, max_memory_bytes: int) -> None:
-        if not boundary:
-            raise HTTPError(400, "the form has no boundary in its Content-Type")
+        if not 1 <= len(boundary) <= MAX_BOUNDARY_BYTES:
+            raise HTTPError(400, f"the form has no boundary of 1 to {MAX_BOUNDARY_BYTES} bytes in its Content-Type")
         self._max_memory_bytes = max_memory_bytes
         self._fields: list[tuple[str, str]] = []
         self._files: list[tuple[str, UploadedFile]] = []

@@ -81,6 +81,16 @@ def test_methods_partials_and_callable_objects_are_handlers():
     assert call(functools.partial(lambda extra, request, name: (extra, request, name), "e")) == ("e", REQUEST, "x")
 
 
+def test_a_callable_that_hides_its_signature_gets_the_request():
+    class Opaque:
+        __signature__ = "none"
+
+        def __call__(self, *given):
+            return given
+
+    assert call(Opaque()) == (REQUEST,)
+
+
 def test_a_decorated_handler_is_seen_through_its_wrapper():
     def inner(request, item_id):
         return request, item_id

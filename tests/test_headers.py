@@ -21,6 +21,7 @@ def test_request_headers_are_case_insensitive_and_in_order():
     assert len(headers) == 3
     assert "Host" in headers
     assert "cookie" not in headers
+    assert repr(Headers(RAW[:1])) == "Headers([('host', 'example.com')])"
     assert 5 not in headers
     assert headers.get("cookie") is None
     assert dict(headers) == {"host": "example.com", "accept": "a", "x-name": "Zoë"}

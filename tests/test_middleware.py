@@ -101,6 +101,16 @@ def test_a_default_that_is_no_response_does_not_make_it_post_route():
     assert (len(chain.pre), len(chain.post)) == (1, 0)
 
 
+def test_a_callable_that_hides_its_signature_is_pre_route():
+    class Opaque:
+        __signature__ = "none"
+
+        def __call__(self, *given): ...
+
+    chain = MiddlewareStack().chain((Opaque(),))
+    assert (len(chain.pre), len(chain.post)) == (1, 0)
+
+
 def test_post_route_alone_is_enough_to_say():
     entry = MiddlewareStack().add(lambda request, response: None, post_route=True, name="after")
     assert (entry.pre, entry.post, entry.name) == (False, True, "after")

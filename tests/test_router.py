@@ -127,6 +127,10 @@ def test_params_are_a_fresh_dictionary_each_time():
     assert second.params == {}
 
 
+def test_a_match_shows_what_it_found():
+    assert repr(router("/{x:int}").match("GET", "/1")) == "Found('/{x:int}', {'x': 1})"
+
+
 def test_head_follows_get_until_it_has_a_route_of_its_own():
     made = router("/items", "/x/{y}")
     assert found(made, "/items", "HEAD") == ("/items", {})
