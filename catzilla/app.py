@@ -98,10 +98,11 @@ class Catzilla(RouteDecorators):
 
         return register if function is None else register(function)
 
-    def set_exception_handler(self, kind: type[BaseException], handler: ErrorHandler) -> None:
+    def set_exception_handler(self, kind: type[Exception], handler: ErrorHandler) -> None:
         """Answer exceptions of `kind` with `handler(request, error)`; the nearest class of an exception's decides."""
-        if not isinstance(kind, type) or not issubclass(kind, BaseException):
-            raise RouteError(f"set_exception_handler takes an exception class first, not {kind!r}")
+        given: object = kind
+        if not isinstance(given, type) or not issubclass(given, Exception):
+            raise RouteError(f"set_exception_handler takes an exception class first, not {given!r}")
         self.pipeline.exception_handlers[kind] = handler
 
     def set_not_found_handler(self, handler: Callable[[Request], Any]) -> None:

@@ -15,7 +15,7 @@ from catzilla.response import HTMLResponse, JSONResponse, Response
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 60rem; padding: 0 1rem; color: #222 }}
-pre {{ background: #f6f6f6; border: 1px solid #ddd; border-radius: 6px; padding: 1rem; overflow-x: auto; font-size: 13px }}
+pre {{ background: #f6f6f6; border: 1px solid #ddd; border-radius: 6px; padding: 1rem; overflow-x: auto }}
 p.where {{ color: #777 }}
 </style></head><body><h1>{title}</h1><p>{detail}</p>{more}</body></html>
 """

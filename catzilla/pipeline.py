@@ -94,7 +94,8 @@ class Pipeline:
     def handle(self, exchange: Exchange) -> Reply:
         """See `_core.dispatch.Application`."""
         plan, head = exchange.plan, exchange.head
-        assert isinstance(plan, Plan) and head is not None
+        assert isinstance(plan, Plan)
+        assert head is not None
         request = Request(head, exchange.body, plan.params, self.limits)
         return _Handling(self, exchange, plan, request).run()
 

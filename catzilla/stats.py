@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from catzilla._core.dispatch import Services
+from catzilla._core.services import Services
 from catzilla._core.stream import State, StreamStatistics
 
 WINDOW = 10  # seconds that the average throughput looks back

@@ -88,7 +88,8 @@ class StreamingResponse(Response):
             items = ()
         elif callable(content):
             items = _check_content(items, f"the function {_name(content)} returned")
-            assert items is not None and not callable(items)
+            assert items is not None
+            assert not callable(items)
         for wrapper in self._wrappers:
             items = wrapper(items)
         event_stream = self.content_type.startswith("text/event-stream")

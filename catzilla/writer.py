@@ -102,7 +102,7 @@ class StreamingWriter:
         self._finish(failed=False)
 
     def abort(self) -> None:
-        """End the response as a failure: the client's connection is cut, so that it does not take the body for whole."""
+        """End the response as a failure: the connection is cut, so that nobody takes the body for whole. [any thread]"""
         self._finish(failed=True)
 
     def _finish(self, *, failed: bool) -> None:

@@ -26,15 +26,13 @@ live       streaming writer events websocket rooms brokers/* recovery auth stats
 words      request response router groups handlers patterns headers cookies multimap json_text forms files conditional
            sse sse_parser settings errors
 process    _core/server _core/sockets _core/supervisor
-wires      _core/http_connection _core/ws_connection _core/dispatch _core/access_log _core/file_sender
+wires      _core/http_connection _core/ws_connection _core/wire _core/dispatch _core/services _core/access_log
+           _core/file_sender
 gears      _core/bridge _core/stream _core/pulled_stream _core/written_stream _core/body _core/workers _core/timers
            _core/loop_handle _core/fanout _core/waits
 rules      _core/http1 _core/ws _core/watermark _core/history
 terms      _core/__init__ _core/messages _core/errors _core/codes _core/limits _core/clock
 """
-
-# The one way up: `app.listen()` starts the server that serves it. Only inside a function, so that nothing waits for it.
-CALLS_UP = {("app", "serve")}
 
 # Floors whose modules are functions of their input: testable without a thread, a socket, a clock or a loop.
 PURE_FLOORS = {"words", "rules"}
@@ -147,8 +145,7 @@ def check_imports(root: Path, building: Building, report: Report) -> None:
             if target is None:
                 check_pure(found.module, building.name(floor), where, report)
                 continue
-            if found.at_import or (name, target) not in CALLS_UP:
-                check_direction(target, floor, building, where, report)
+            check_direction(target, floor, building, where, report)
             if found.at_import:
                 edges.add(target)
     report.errors.extend(f"a cycle of imports: {' -> '.join(cycle)}" for cycle in cycles(graph))

@@ -1,7 +1,7 @@
 """The bridge: all streams of one server, and the one task that writes them.
 
-Producers on threads and clients on the loop meet in a `Stream` (`stream.py`): a bounded ring that the producer fills and
-the loop empties. Three rules make it fast and bounded:
+Producers on threads and clients on the loop meet in a `Stream` (`stream.py`): a bounded ring that the producer fills
+and the loop empties. Three rules make it fast and bounded:
 
 - *One wake-up a burst.* The producer wakes the loop only when the loop does not know yet that there is something
   (`scheduled`). Whatever else it appends until the loop comes rides along, and leaves as one HTTP chunk in one write.
@@ -12,9 +12,9 @@ the loop empties. Three rules make it fast and bounded:
   queue of ready streams, and `resume_writing` puts it back. The producer's way is its own: a generator is parked
   (`pulled_stream.py`), a thread in `write` blocks (`written_stream.py`).
 
-The queue of ready streams is one `asyncio.Queue` for the whole server, drained by one task, and a stream stands in it at
-most once. So a parked or idle stream costs neither a queue nor a task, the order of service is fair, and the loop gets to
-breathe between bursts.
+The queue of ready streams is one `asyncio.Queue` for the whole server, drained by one task, and a stream stands in it
+at most once. So a parked or idle stream costs neither a queue nor a task, the order of service is fair, and the loop
+gets to breathe between bursts.
 """
 
 from __future__ import annotations

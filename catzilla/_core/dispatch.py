@@ -6,25 +6,19 @@ home, a list is left to the loop. Knows the application only as `Application`.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from catzilla._core.access_log import AccessLog
 from catzilla._core.body import IncomingBody, NoBody
-from catzilla._core.bridge import Bridge
-from catzilla._core.clock import HTTPDate, monotonic
+from catzilla._core.clock import monotonic
 from catzilla._core.http1 import has_no_body
-from catzilla._core.limits import Limits
-from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
 from catzilla._core.pulled_stream import PulledStream
-from catzilla._core.timers import Timers
+from catzilla._core.services import Services
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Pace, Worker, Workers, current
+from catzilla._core.workers import Pace, Worker, current
 from catzilla._core.written_stream import WrittenStream
 
 if TYPE_CHECKING:
@@ -59,33 +53,6 @@ class Application(Protocol):
 
     def handle(self, exchange: Exchange) -> Reply:
         """Run middleware and handler; answers errors too and does not raise. [worker thread]"""
-
-
-@dataclass
-class Services:
-    """What all connections of one server share. Owned by the loop but for what says otherwise."""
-
-    loop: asyncio.AbstractEventLoop
-    limits: Limits
-    application: Application
-    handle: LoopHandle
-    timers: Timers
-    workers: Workers
-    bridge: Bridge
-    access_log: AccessLog | None
-    date: HTTPDate = field(default_factory=HTTPDate)
-    connections: set[HTTPConnection] = field(default_factory=set)
-    accepted: int = 0  # connections ever
-    requests: int = 0  # ever
-    stopping: bool = False
-
-    empty: asyncio.Event = field(default_factory=asyncio.Event)  # set when the last connection is gone
-
-    def forget(self, connection: HTTPConnection) -> None:
-        """A connection is gone. [loop thread]"""
-        self.connections.discard(connection)
-        if not self.connections:
-            self.empty.set()
 
 
 class Exchange:
@@ -159,7 +126,8 @@ class Exchange:
 
         Raises `Disconnected` when the client has gone.
         """
-        assert isinstance(reply.body, Source) and self.live is None
+        assert isinstance(reply.body, Source)
+        assert self.live is None
         self.waits.check()
         stream = WrittenStream(
             self.services.bridge, self.connection, self.name, self._heartbeat(reply.body), self.waits

@@ -17,10 +17,10 @@ PIECE = 512 * KIB  # bytes a call: reading from a disk may block, so the loop co
 
 
 class FileSender:
-    """One file on its way. Calls `done(complete)` once, unless `stop` comes first."""
+    """One file on its way. Calls `done` once, unless `stop` comes first; `left` then says what is missing."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, descriptor: int, span: FileSpan, done: Callable[[bool], None]
+        self, loop: asyncio.AbstractEventLoop, descriptor: int, span: FileSpan, done: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._socket = os.dup(descriptor)
@@ -33,7 +33,7 @@ class FileSender:
 
     @property
     def left(self) -> int:
-        """Bytes not yet taken by the kernel; what a stalled client leaves unchanged."""
+        """Bytes not yet taken by the kernel."""
         return self._left
 
     def stop(self) -> None:
@@ -50,15 +50,9 @@ class FileSender:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._finish(complete=False)
-            return
+            sent = 0
         self._offset += sent
         self._left -= sent
-        if self._left == 0:
-            self._finish(complete=True)
-        elif sent == 0:  # the file has become shorter
-            self._finish(complete=False)
-
-    def _finish(self, *, complete: bool) -> None:
-        self.stop()
-        self._done(complete)
+        if self._left == 0 or sent == 0:  # at the end; or the client has gone, or the file has become shorter
+            self.stop()
+            self._done()

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from typing import Any, cast
 
 from catzilla._core.access_log import AccessRecord
 from catzilla._core.body import IncomingBody
 from catzilla._core.clock import monotonic
-from catzilla._core.dispatch import Exchange, Services
+from catzilla._core.dispatch import Exchange
 from catzilla._core.errors import BodyTooLarge, Disconnected, RemoteProtocolError
-from catzilla._core.file_sender import FileSender
 from catzilla._core.http1 import (
     NEED_DATA,
     BodyData,
@@ -33,54 +30,27 @@ from catzilla._core.http1 import (
 )
 from catzilla._core.limits import KIB
 from catzilla._core.messages import FileSpan, Reply, Source
+from catzilla._core.services import Services
 from catzilla._core.stream import Stream
-from catzilla._core.timers import Deadline
+from catzilla._core.wire import Wire
 
 PIPELINE_BYTES = 64 * KIB  # of requests that wait behind a response before the socket is no longer read
 JOIN_BELOW = 64 * KIB  # a body smaller than this is joined to its head; a larger one is not copied
-LINGER = 2.0  # seconds to let the client read an answer before its unread request is thrown away
 
 
-class HTTPConnection(asyncio.Protocol):
+class HTTPConnection(Wire):
     """The protocol of one connection."""
 
-    __slots__ = (
-        "_body",
-        "_closing",
-        "_deadline",
-        "_exchange",
-        "_file",
-        "_number",
-        "_on_drained",
-        "_parser",
-        "_secure",
-        "_services",
-        "_stalled_since",
-        "_stalled_size",
-        "_stream",
-        "_transport",
-        "_wants_continue",
-        "gone",
-        "paused",
-    )
+    __slots__ = ("_body", "_exchange", "_half_closed", "_parser", "_stream", "_wants_continue")
 
     def __init__(self, services: Services, *, secure: bool) -> None:
-        self._services = services
-        self._secure = secure
-        self._number = 0
-        self._parser: RequestParser | None = None
+        super().__init__(services, secure=secure)
+        self._parser: RequestParser | None = None  # while there are bytes of a request
         self._exchange: Exchange | None = None  # the request that is being answered
         self._body: IncomingBody | None = None  # of that request, while it is arriving
         self._wants_continue = False  # the client waits for "100 Continue"
         self._stream: Stream | None = None  # of that response
-        self._file: FileSender | None = None
-        self._on_drained: Any = None  # what follows once the kernel has everything
-        self._closing = False  # nothing more is read as a request
-        self._deadline = Deadline(services.timers, self._expired)
-        self._stalled_since = 0.0
-        self._stalled_size = -1
-        self.paused = False  # the kernel has not taken everything
-        self.gone = False
+        self._half_closed = False  # the client sends no more
 
     def __repr__(self) -> str:
         state = "gone" if self.gone else "closing" if self._closing else "paused" if self.paused else "open"
@@ -94,19 +64,13 @@ class HTTPConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """No request is being answered or has begun to arrive."""
-        return self._exchange is None and not (self._parser is not None and self._parser.pending)
+        return self._exchange is None and not self._has_begun
 
     # From the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        # Pause at the first byte that the kernel does not take: what is not paused is delivered.
-        self._transport.set_write_buffer_limits(high=0)
-        services = self._services
-        services.accepted += 1
-        self._number = services.accepted
-        services.connections.add(self)
-        self._deadline.set(services.limits.head_timeout)
+        super().connection_made(transport)
+        self._deadline.set(self._services.limits.head_timeout)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -124,24 +88,19 @@ class HTTPConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still want the answer to a plain request; a stream it has left."""
-        self._closing = True
         exchange = self._exchange
         if exchange is None or self._stream is not None or self._secure:
             return False
+        self._half_closed = True
         if self._body is not None:
             self._body.fail(Disconnected(reason="the client closed the connection inside its request body"))
             self._body = None
-        exchange.keep_alive = False
         exchange.waits.interrupt(Disconnected())
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.gone = True
-        self._services.forget(self)
-        self._deadline.close()
+        super().connection_lost(exc)
         error = Disconnected()
-        if self._file is not None:
-            self._file.stop()
         exchange, stream = self._exchange, self._stream
         if self._body is not None:
             self._body.fail(error)
@@ -151,20 +110,10 @@ class HTTPConnection(asyncio.Protocol):
         if stream is not None:
             self._services.bridge.client_disconnects += 1
             stream.cut(error)
-        self._exchange = self._stream = self._body = self._parser = self._on_drained = None
+        self._exchange = self._stream = self._body = self._parser = None
 
-    def pause_writing(self) -> None:
-        self.paused = True
-        self._stalled_since = monotonic()
-        self._stalled_size = -1
-        self._deadline.set(self._services.limits.write_stall_timeout / 4)
-
-    def resume_writing(self) -> None:
-        self.paused = False
-        self._deadline.clear()
-        if self._on_drained is not None:
-            self._written()
-        elif self._stream is not None:
+    def _drained(self) -> None:
+        if self._stream is not None:
             self._stream.drained()
 
     # Requests.
@@ -216,7 +165,8 @@ class HTTPConnection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         body, exchange = self._body, self._exchange
-        assert body is not None and exchange is not None
+        assert body is not None
+        assert exchange is not None
         self._deadline.set(self._services.limits.body_timeout)
         if not body.feed(data):
             self._transport.pause_reading()
@@ -225,7 +175,8 @@ class HTTPConnection(asyncio.Protocol):
 
     def _body_is_whole(self) -> None:
         body, exchange = self._body, self._exchange
-        assert body is not None and exchange is not None
+        assert body is not None
+        assert exchange is not None
         self._deadline.clear()
         body.finish()
         self._body = None
@@ -294,7 +245,7 @@ class HTTPConnection(asyncio.Protocol):
             return
         exchange.status = reply.status
         if isinstance(body, FileSpan):
-            self._send_file(exchange, reply, body)
+            self._send_file_reply(exchange, reply, body)
             return
         assert isinstance(body, bytes)
         length = None if has_no_body(reply.status) else len(body)
@@ -319,6 +270,10 @@ class HTTPConnection(asyncio.Protocol):
         if self._exchange is not exchange:
             stream.cut(Disconnected())
             return
+        if self._half_closed:
+            stream.cut(Disconnected())
+            self.cut()
+            return
         exchange.status = reply.status
         framing, length = self._framing(exchange, reply)
         if framing is Framing.CLOSE:
@@ -336,32 +291,23 @@ class HTTPConnection(asyncio.Protocol):
         version = exchange.head.http_version if exchange.head is not None else "1.1"
         return stream_framing(reply.status, reply.headers, exchange.method, version)
 
-    def _send_file(self, exchange: Exchange, reply: Reply, span: FileSpan) -> None:
+    def _send_file_reply(self, exchange: Exchange, reply: Reply, span: FileSpan) -> None:
         bare = exchange.method == "HEAD" or has_no_body(reply.status) or span.length == 0
         framing = Framing.NONE if bare else Framing.LENGTH
         self._write_exchange_head(exchange, reply, framing, None if has_no_body(reply.status) else span.length)
         if bare:
             span.file.close()
             self._when_written(self._done)
-            return
-        exchange.sent = span.length
-        self._when_written(lambda: self._start_file(span))
-
-    def _start_file(self, span: FileSpan) -> None:
-        descriptor = self._transport.get_extra_info("socket").fileno()
-        self._file = FileSender(self._services.loop, descriptor, span, self._file_done)
-        self._stalled_since, self._stalled_size = monotonic(), -1
-        self._deadline.set(self._services.limits.write_stall_timeout / 4)
-
-    def _file_done(self, complete: bool) -> None:
-        assert self._exchange is not None and self._file is not None
-        self._deadline.clear()
-        self._exchange.sent -= self._file.left
-        self._file = None
-        if complete:
-            self._done()
         else:
+            exchange.sent = span.length
+            self._send_file(span, self._file_sent)
+
+    def _file_sent(self, missing: int) -> None:
+        if self._exchange is not None and missing:
+            self._exchange.sent -= missing
             self.cut()
+        else:
+            self._done()
 
     def _write_exchange_head(
         self, exchange: Exchange, reply: Reply, framing: Framing, length: int | None, body: bytes = b""
@@ -383,16 +329,7 @@ class HTTPConnection(asyncio.Protocol):
             date=self._services.date.value(),
         )
 
-    # `Sink`: what a stream calls.
-
-    def write(self, buffers: Sequence[bytes]) -> None:
-        """See `Sink`."""
-        if self.gone or self._transport.is_closing():
-            return
-        if len(buffers) == 1:
-            self._transport.write(buffers[0])
-        else:
-            self._transport.writelines(buffers)
+    # `Sink`: what a stream calls, beside `write`.
 
     def stream_ended(self, stream: Stream) -> None:
         """See `Sink`."""
@@ -404,9 +341,8 @@ class HTTPConnection(asyncio.Protocol):
         self._leave_stream(stream)
         if stream.framing is Framing.CLOSE:
             self.cut()
-        elif not self.gone:
-            self._closing = True
-            self._transport.close()
+        else:
+            self._finish()
         stream.cut(Disconnected())
 
     def replace_stream(self, stream: Stream, reply: Reply) -> None:
@@ -423,16 +359,6 @@ class HTTPConnection(asyncio.Protocol):
 
     # The end of a response.
 
-    def _when_written(self, then: Any) -> None:
-        """Call `then` once the kernel has everything."""
-        self._on_drained = then
-        if not self.paused:
-            self._written()
-
-    def _written(self) -> None:
-        then, self._on_drained = self._on_drained, None
-        then()
-
     def _done(self) -> None:
         """A response is out: log it, and go on with the next request or close."""
         exchange = self._exchange
@@ -441,36 +367,31 @@ class HTTPConnection(asyncio.Protocol):
         self._log(exchange, complete=True)
         self._exchange = None
         if not exchange.keep_alive or self._closing or self._services.stopping:
-            self._linger()
+            self._end()
             return
         parser = self._parser
-        if parser is None or not parser.pending:
+        self._transport.resume_reading()
+        if parser is not None and parser.pending:
+            self._deadline.set(self._services.limits.head_timeout)
+            self._advance(parser)
+        else:
             self._parser = None  # an idle connection keeps no parser
             self._deadline.set(self._services.limits.keep_alive_timeout)
-            self._transport.resume_reading()
-        else:
-            self._deadline.set(self._services.limits.head_timeout)
-            self._transport.resume_reading()
-            self._advance(parser)
+        if self._half_closed and self._exchange is None:
+            self._finish()
 
-    def _linger(self) -> None:
-        """Close, but not so that unread bytes of the client reset the connection before it has read the answer.
-
-        RFC 9112 section 9.6: close our side first, and read on for a while.
-        """
-        unread = self._body is not None or self._wants_continue or self._closing or self._parser_has_bytes()
-        self._closing = True
+    def _end(self) -> None:
+        """The last response is out; what the client has sent beyond it is not read as a request any more."""
+        unread = self._body is not None or self._wants_continue or self._closing or self._has_begun
         self._body = None
-        if self.gone:
-            return
-        if unread and not self._secure and self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._transport.resume_reading()
-            self._deadline.set(LINGER)
+        if unread:
+            self._linger()
         else:
-            self._transport.close()
+            self._finish()
 
-    def _parser_has_bytes(self) -> bool:
+    @property
+    def _has_begun(self) -> bool:
+        """Part of a request has arrived."""
         return self._parser is not None and bool(self._parser.pending)
 
     # Stopping.
@@ -481,8 +402,7 @@ class HTTPConnection(asyncio.Protocol):
         An idle connection is closed. An event stream is cut: its client comes back by itself.
         """
         if self.is_idle:
-            self._closing = True
-            self._transport.close()
+            self._finish()
         elif self._stream is not None and self._stream.heartbeat is not None:
             self.stop_now()
 
@@ -495,11 +415,7 @@ class HTTPConnection(asyncio.Protocol):
             self._exchange.waits.interrupt(error)
         self.cut()
 
-    def cut(self) -> None:
-        """End the connection at once."""
-        if not self.gone:
-            self._closing = True
-            self._transport.abort()
+    # The access log.
 
     def _log(self, exchange: Exchange, *, complete: bool) -> None:
         if self._stream is not None:
@@ -516,30 +432,10 @@ class HTTPConnection(asyncio.Protocol):
 
     # Deadlines.
 
-    def _expired(self) -> None:
-        """Whatever this connection was waiting for has not come in time."""
-        if self.gone:
-            return
-        if self.paused or self._file is not None:
-            self._check_stall()
-        elif self._closing:
-            self._transport.abort()
-        elif self._body is not None:
+    def _deadline_passed(self) -> None:
+        if self._body is not None:
             self._refuse(RemoteProtocolError(408, "the request body did not arrive in time"))
+        elif self._exchange is None and self._has_begun:
+            self._refuse(RemoteProtocolError(408, "the request's head did not arrive in time"))
         elif self._exchange is None:
-            if self._parser_has_bytes():
-                self._refuse(RemoteProtocolError(408, "the request's head did not arrive in time"))
-            else:
-                self._transport.close()
-
-    def _check_stall(self) -> None:
-        """Cut a client that takes nothing at all; one that takes little is served."""
-        limit = self._services.limits.write_stall_timeout
-        size = self._transport.get_write_buffer_size() if self._file is None else self._file.left
-        now = monotonic()
-        if size != self._stalled_size:
-            self._stalled_size, self._stalled_since = size, now
-        if now - self._stalled_since >= limit:
-            self.cut()
-        else:
-            self._deadline.set(limit / 4)
+            self._finish()  # nothing was asked, so nothing is answered

@@ -16,10 +16,11 @@ import threading
 from catzilla._core.access_log import AccessLog
 from catzilla._core.bridge import Bridge
 from catzilla._core.clock import monotonic
-from catzilla._core.dispatch import Application, Services
+from catzilla._core.dispatch import Application
 from catzilla._core.http_connection import HTTPConnection
 from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
+from catzilla._core.services import Services
 from catzilla._core.timers import Timers
 from catzilla._core.workers import Workers
 
@@ -67,7 +68,7 @@ class HTTPServer:
         self.left_streams: list[str] = []  # names of streams whose iterators could not be closed in time
 
     def start(self) -> None:
-        """Begin to serve on a thread of its own; returns once it does. Raises what kept it from starting. [any thread]"""
+        """Begin to serve on a thread of its own; returns once it does. Raises what kept it from it. [any thread]"""
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:

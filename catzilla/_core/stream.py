@@ -49,8 +49,8 @@ class Sink(Protocol):
 
     paused: bool
 
-    def write(self, buffers: Sequence[bytes]) -> None:
-        """Hand bytes to the transport; sets `paused` if the kernel does not take them all at once."""
+    def write(self, buffers: Sequence[bytes]) -> bool:
+        """Hand bytes to the transport; True if the kernel took them all at once, else `paused` is set."""
 
     def stream_ended(self, stream: Stream) -> None:
         """The body went out whole, its end too."""
@@ -168,6 +168,9 @@ class Stream:
         pieces, size = self._take()
         if not self._fits(size):
             return 0
+        if not size and not self.ended:
+            self.drained()
+            return 0
         buffers = [] if self.head is None else [self.head]
         if size:
             buffers += self._frame(pieces, size)
@@ -175,13 +178,11 @@ class Stream:
             self.state = State.ENDING
             if self.framing is Framing.CHUNKED and not self.failed:
                 buffers.append(LAST_CHUNK)
-        if buffers:
-            self._note_written(pieces[-1] if size else b"", size)
-            self.sink.write(buffers)
-        if self.sink.paused:
-            self.bridge.backpressure_pauses += 1
-        else:
+        self._note_written(pieces[-1] if size else b"", size)
+        if not buffers or self.sink.write(buffers):
             self.drained()
+        else:
+            self.bridge.backpressure_pauses += 1
         return size
 
     def _take(self) -> tuple[list[bytes], int]:

@@ -45,7 +45,7 @@ class WrittenStream(Stream):
             self.waits.wait_for(self._room, self._is_roomy)
 
     def end(self, *, failed: bool = False) -> None:
-        """Nothing more will be written; `failed` cuts the connection after what there is. Twice is fine. [any thread]"""
+        """Nothing more will be written; `failed` cuts the connection after what there is. [any thread]"""
         with self._room:
             if self._closed:
                 return

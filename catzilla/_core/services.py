@@ -1,0 +1,51 @@
+"""What all connections of one server share."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from catzilla._core.access_log import AccessLog
+from catzilla._core.bridge import Bridge
+from catzilla._core.clock import HTTPDate
+from catzilla._core.limits import Limits
+from catzilla._core.loop_handle import LoopHandle
+from catzilla._core.timers import Timers
+from catzilla._core.workers import Workers
+
+if TYPE_CHECKING:
+    from catzilla._core.dispatch import Application
+    from catzilla._core.wire import Wire
+
+
+@dataclass
+class Services:
+    """Owned by the loop; workers use `limits`, `application`, `handle`, `workers` and `bridge` as those say."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    application: Application
+    handle: LoopHandle
+    timers: Timers
+    workers: Workers
+    bridge: Bridge
+    access_log: AccessLog | None
+    date: HTTPDate = field(default_factory=HTTPDate)
+    connections: set[Wire] = field(default_factory=set)
+    accepted: int = 0  # connections ever
+    requests: int = 0  # ever
+    stopping: bool = False
+    empty: asyncio.Event = field(default_factory=asyncio.Event)  # set when the last connection is gone
+
+    def connected(self, connection: Wire) -> int:
+        """A connection is made; returns its number."""
+        self.accepted += 1
+        self.connections.add(connection)
+        return self.accepted
+
+    def forget(self, connection: Wire) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.empty.set()
