@@ -102,7 +102,7 @@ class StreamingWriter:
         self._finish(failed=False)
 
     def abort(self) -> None:
-        """End the response as a failure: the connection is cut, so that nobody takes the body for whole. [any thread]"""
+        """End the response as a failure: its connection is cut, so that nobody takes it for whole. [any thread]"""
         self._finish(failed=True)
 
     def _finish(self, *, failed: bool) -> None:

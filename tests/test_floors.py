@@ -70,15 +70,6 @@ def test_the_package_itself_stands_at_the_entry(errors):
     assert "catzilla/request.py:1: imports __init__ (entry)" in error
 
 
-@pytest.mark.parametrize(
-    ("source", "count"),
-    [("def listen():\n    from catzilla.serve import run", 0), ("from catzilla.serve import run", 1)],
-)
-def test_listen_alone_may_call_up_and_not_at_import(errors, source, count):
-    table = "entry serve __init__\nassembly app\nterms _core/__init__"
-    assert len(errors({"serve.py": "", "app.py": source}, table)) == count
-
-
 def test_a_module_that_is_not_in_the_table_is_named(errors):
     assert errors({"_core/gizmo.py": ""}) == [
         "catzilla/_core/gizmo.py: stands on no floor; add `_core/gizmo` to the table FLOORS in tools/floors.py"

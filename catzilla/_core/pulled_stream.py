@@ -5,9 +5,9 @@ do for a generator, because the client is behind or because it yielded a pause, 
 the stream. It goes on by sending the stream to its home again.
 
 The baton. Between `send_home` and the producer's next post (`_parked`, `_asleep`, `_over`, `closed`) the home thread
-holds the stream: it alone touches the iterator and `state`. All other time the loop does. The loop may always write `cut_by`;
-the home thread looks at it when it takes the baton and after every item, and the loop looks at it when the baton comes
-back. So whenever a client leaves, exactly one of them finds out while it holds the baton, and closes.
+holds the stream: it alone touches the iterator and `state`. All other time the loop does. The loop may always write
+`cut_by`; the home thread looks at it when it takes the baton and after every item, and the loop looks at it when the
+baton comes back. So whenever a client leaves, exactly one of them finds out while it holds the baton, and closes.
 
 Whoever started the iterator closes it: always the home thread, always in the request's context, exactly once.
 """

@@ -60,8 +60,8 @@ def test_requests(app, live_server):
     live = live_server(app)
     assert live.get("/hello", headers={"X-Test": "1"}).json() == {"name": "nobody", "header": "1"}
     assert live.get("/hello?name=me").json()["name"] == "me"
-    response = live.post("/echo", b"body", headers={"Content-Type": "text/x"})
-    assert (response.status_code, response.body, response.headers["Content-Type"]) == (200, b"body", "text/x")
+    response = live.post("/echo", data=b"body", headers={"Content-Type": "application/x"})
+    assert (response.status_code, response.body, response.headers["Content-Type"]) == (200, b"body", "application/x")
     assert live.request("DELETE", "/hello").status_code == 405
     assert live.get("/nowhere").status_code == 404
 
@@ -125,7 +125,7 @@ def test_events(app, live_server):
 
 
 def test_settings_go_to_the_server(app, live_server):
-    assert live_server(app, max_body_bytes=3).post("/echo", b"four").status_code == 413
+    assert live_server(app, max_body_bytes=3).post("/echo", data=b"four").status_code == 413
 
 
 def test_a_unix_socket(app, live_server, tmp_path):
