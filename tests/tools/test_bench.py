@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
@@ -272,7 +271,7 @@ def test_stalled_generators_settle_and_are_counted() -> None:
 def test_a_run_prints_a_table_and_writes_every_sample(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     command = ("chunks64k", "lines", "--seconds", "0.2", "--rounds", "2", "--json", str(file))
-    peers = ["catzilla", "blocking-socket"] if importlib.util.find_spec("catzilla.__main__") else ["blocking-socket"]
+    peers = ["catzilla", "blocking-socket"]
     run = captured(*command, "--peers", ",".join(peers))
     assert run.returncode == 0, run.stdout + run.stderr
     document = json.loads(file.read_text())
