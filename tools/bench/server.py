@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from tools.bench.peers import DEFAULT_THREADS, Peer
 from tools.bench.work import COUNTER_VARIABLE, HELLO, Counter
