@@ -83,7 +83,8 @@ class Timers:
         """Sweep once the dead outnumber the living, so that a cancelled hour-long sleep does not stay for an hour."""
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-            self._heap = [timer for timer in self._heap if timer.callback is not None]
+            # In place: `_fire` may be in the middle of it, when a call that is due cancels many others.
+            self._heap[:] = [timer for timer in self._heap if timer.callback is not None]
             heapq.heapify(self._heap)
             self._cancelled = 0
 
