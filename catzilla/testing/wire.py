@@ -108,12 +108,6 @@ class Wire:
     def closed(self) -> bool:
         return self._closed is not None
 
-    @property
-    def local_port(self) -> int:
-        """The client's own port, as the server's log shows it."""
-        port: int = self._socket.getsockname()[1]
-        return port
-
     def check(self) -> None:
         """Raise what a read would raise now, without reading: `Frozen`, or `ConnectionAbortedError` when closed."""
         with self._gate:

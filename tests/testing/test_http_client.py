@@ -207,6 +207,29 @@ def test_a_body_that_is_refused_early(connect):
     assert response.status_code == 413
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_each_method_has_its_name(connect, method):
+    seen = []
+
+    def script(peer):
+        seen.append(peer.read_head().split()[0].decode())
+        peer.say(OK + b"Content-Length: 0\r\n\r\n")
+
+    assert getattr(connect(script), method.lower())("/").status_code == 200
+    assert seen == [method]
+
+
+def test_a_content_length_of_its_own_is_kept(connect):
+    seen = []
+
+    def script(peer):
+        seen.append(peer.read_head())
+        peer.say(OK + b"Content-Length: 0\r\n\r\n")
+
+    connect(script).open("POST", "/", headers={"Content-Length": "0"})
+    assert seen[0].count(b"Content-Length") == 1
+
+
 # --- one connection, several requests ------------------------------------------------------------------------------
 
 

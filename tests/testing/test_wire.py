@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -94,6 +95,29 @@ def test_sending_stops_when_the_peer_answers_early(wire):
     done.set()
 
 
+def test_sending_to_a_peer_that_has_left_says_so(wire):
+    left = threading.Event()
+
+    def leave(peer):
+        peer.connection.close()
+        left.set()
+
+    client = wire(leave)
+    assert left.wait(10)
+    with contextlib.suppress(ConnectionResetError):  # which of the two it is depends on what the kernel knows by then
+        while client.send(b"x" * 1_000_000):
+            pass
+
+
+def test_a_repr_shows_the_state(wire):
+    client = wire(lambda peer: peer.read_to_end())
+    assert repr(client) == f"<Wire to {client.origin.authority}, open, 0 bytes received>"
+    client.freeze()
+    assert "frozen" in repr(client)
+    client.close()
+    assert "the test closed this connection" in repr(client)
+
+
 def test_nobody_listens():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -128,6 +152,8 @@ def test_close_wakes_a_reader_in_another_thread(wire):
 def test_a_unix_socket(wire, tmp_path):
     client = wire(lambda peer: peer.say(b"hi"), family=socket.AF_UNIX, address=str(tmp_path / "socket"))
     assert read_exactly(client, 2) == b"hi"
+    client.drop()
+    assert client.closed
 
 
 def test_tls_trusts_exactly_the_given_certificate(wire, tmp_path):
