@@ -96,6 +96,7 @@ class Pipeline:
         plan, head = exchange.plan, exchange.head
         assert isinstance(plan, Plan)
         assert head is not None
+        assert exchange.body is not None
         request = Request(head, exchange.body, plan.params, self.limits)
         return _Handling(self, exchange, plan, request).run()
 

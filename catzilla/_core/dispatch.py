@@ -87,7 +87,7 @@ class Exchange:
         self.target = head.target
         self.keep_alive = keep_alive
         self.waits = Waits()
-        self.body: IncomingBody | NoBody = NoBody(self.waits)
+        self.body: IncomingBody | NoBody | None = NoBody(self.waits)
         self.plan: Plan | None = services.application.plan(head)
         self.name = self.plan.name
         self.pace = self.plan.pace
@@ -114,12 +114,9 @@ class Exchange:
         self.worker = worker
         self.context = contextvars.copy_context()
         began = monotonic()
-        try:
-            reply = self.context.run(self.services.application.handle, self)
-        finally:
-            self.pace.record(monotonic() - began)
+        reply = self.context.run(self.services.application.handle, self)
         if self.live is None:
-            self._answer(reply)
+            self._answer(reply, monotonic() - began)
 
     def start_live(self, reply: Reply) -> WrittenStream:
         """Send the head of a response that is written to, now; `reply.body` is a Source without items. [worker thread]
@@ -136,8 +133,10 @@ class Exchange:
         self.services.handle.post(self.connection.begin_stream, self, stream, reply)
         return stream
 
-    def _answer(self, reply: Reply) -> None:
+    def _answer(self, reply: Reply, spent: float) -> None:
         body = reply.body
+        if not isinstance(body, Source):  # what a stream takes is known when its generator returns
+            self.pace.record(spent)
         if not isinstance(body, Source):
             if isinstance(body, FileSpan) and not self.connection.can_send_files:
                 length = (b"content-length", b"%d" % body.length)
@@ -203,7 +202,7 @@ class Exchange:
         self.plan = None
         self.worker = None
         self.context = None
-        self.body = NoBody(self.waits)
+        self.body = None
 
 
 def _read_file(span: FileSpan) -> Iterator[bytes]:

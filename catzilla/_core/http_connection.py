@@ -280,6 +280,7 @@ class HTTPConnection(Wire):
             exchange.keep_alive = False
         head = self._make_head(exchange, reply, framing, length)
         self._stream = stream
+        self._deadline.close()  # a stream waits for its client only; what is parked must be small
         exchange.forget_request()
         if self._parser is not None and not self._parser.pending and self._body is None:
             self._parser = None

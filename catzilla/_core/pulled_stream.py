@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextvars
 import enum
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from catzilla._core.bridge import Bridge
@@ -27,7 +27,7 @@ from catzilla._core.messages import Reply, Source
 from catzilla._core.stream import ITEM_COST, Sink, State, Stream
 from catzilla._core.timers import Timer
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Pace, Worker, current
+from catzilla._core.workers import BLOCKING, Pace, Worker, current
 
 logger = logging.getLogger("catzilla")
 
@@ -77,7 +77,7 @@ class PulledStream(Stream):
         pace: Pace,
     ) -> None:
         super().__init__(bridge, sink, name, heartbeat)
-        self._iterator: Iterator[Any] | None = iter(source.items)
+        self._iterator: Iterable[Any] | None = source.items  # until it is pulled first; `iter` is user code too
         self._encode = source.encode
         self._context = context
         self._pace = pace
@@ -112,6 +112,7 @@ class PulledStream(Stream):
         elif outcome is _Outcome.ASLEEP:
             self.bridge.post(self._asleep, seconds)
         elif outcome is _Outcome.EXHAUSTED:
+            self._close_quietly()  # a file that was iterated to its end is still open
             self._let_go()
             self.bridge.post(self._over, False)
         else:
@@ -124,6 +125,8 @@ class PulledStream(Stream):
         encode = self._encode
         others = worker.inbox.empty if worker is not None else _nobody
         room = self.window.size - self.pending
+        began = monotonic()
+        self._iterator = iter(self._iterator)  # that of an iterator is itself
         for item in self._iterator:
             if self.cut_by is not None:
                 return _LEFT
@@ -145,6 +148,10 @@ class PulledStream(Stream):
                 self.scheduled = True  # after the append: see LoopHandle
                 self.bridge.post(self.wake)
                 self._fail_early = None
+                now = monotonic()
+                if now - began > BLOCKING:  # a generator that blocks may never be parked; tell in time
+                    self._pace.record(now - began)
+                began = now
                 if not others():  # once a burst is often enough to be fair to whoever shares this home
                     return _Outcome.FULL, 0.0
             room -= size
@@ -171,12 +178,18 @@ class PulledStream(Stream):
         if isinstance(error, Disconnected) or self.cut_by is not None:
             self.bridge.post(self._over, True)
         elif fail_early is not None and isinstance(error, Exception):
-            self.bridge.post(self._replace, self._context.run(fail_early, error))
+            try:
+                self.bridge.post(self._replace, self._context.run(fail_early, error))
+            except BaseException as second:
+                self._report(second)
         else:
-            logger.error("stream=%s failed after %d bytes; cut", self.name, self.sent, exc_info=error)
-            self.bridge.errors += 1
-            self.bridge.post(self._over, True)
+            self._report(error)
         self._let_go()
+
+    def _report(self, error: BaseException) -> None:
+        logger.error("stream=%s failed after %d bytes; cut", self.name, self.sent, exc_info=error)
+        self.bridge.errors += 1
+        self.bridge.post(self._over, True)
 
     def close_iterator(self) -> None:
         """Close what is left of the iterator and tell the loop. [home thread]"""
@@ -233,6 +246,8 @@ class PulledStream(Stream):
     def _replace(self, reply: Reply) -> None:
         """The first item failed: `reply` goes instead, unless the head has left already."""
         if self.head is None or self.cut_by is not None:
+            if self.cut_by is None:
+                self.bridge.errors += 1
             self._over(True)
             return
         sink = self.sink

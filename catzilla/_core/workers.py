@@ -9,9 +9,10 @@ requests, and the art is to decide who may take new requests:
   worker only when none is draining already.
 - A drainer may be stuck in user code. Every `TICK` seconds in which requests wait, the loop looks whether the
   drainers have moved on to another job; if none has, it starts more beside them, twice as many each time.
-- A new request may block for long, so it must not run where a parked stream lives. Workers with streams take none
-  until there are `spread_threads` threads. From then on streams share homes: handlers known to be quick (`Pace`) may
-  run on the least loaded idle home, others still get a thread of their own, up to `max_threads`.
+- A new request may block for long, so it must not run where a parked stream lives: it gets an idle thread without
+  streams, or a new one. Only handlers that have proven quick (`Pace`) share homes, so that ten thousand parked streams
+  need a few threads, and so that waking many of them wakes few threads. Once there are `home_threads` of them, such a
+  handler runs on the least loaded idle home.
 
 Ownership: everything in `Workers` with a leading underscore is guarded by `_lock`, which is never held while user
 code, a wait or a system call runs. `submit`, `send_home` and the tick run on the loop thread; `adopt`, `release` and
@@ -36,31 +37,32 @@ from catzilla._core.waits import Waits
 logger = logging.getLogger("catzilla")
 
 TICK = 0.002  # seconds: how long a drainer may be in one job before another worker is started beside it
-BLOCKING = 0.05  # seconds in user code that make a handler a blocking one; waits for the interpreter lock stay below
-QUICK_AGAIN = 1000  # quick calls in a row that clear the mark
+BLOCKING = 0.05  # seconds in user code that are not quick; waits for the interpreter lock stay below
+PROOF = 20  # quick runs in a row that prove a handler quick
+PROOF_AGAIN = 1000  # the same for one that has blocked before
 
 
 class Pace:
-    """Whether a handler is known to block; kept for each route. Written by workers, read by any thread.
+    """Whether a handler has proven quick; kept for each route. Written by workers, read by any thread.
 
-    Two workers that write at once may lose a count; the mark is a hint, and a wrong one costs a thread or a delay.
+    What counts is a run from its start to its return: of a handler that answers at once, or of a generator until it is
+    parked. Two workers that write at the same time may lose a count; a wrong guess costs a thread or a delay.
     """
 
-    __slots__ = ("_quick_in_a_row", "blocks")
+    __slots__ = ("_needed", "is_quick")
 
     def __init__(self) -> None:
-        self.blocks = False
-        self._quick_in_a_row = 0
+        self.is_quick = False
+        self._needed = PROOF
 
     def record(self, seconds: float) -> None:
         """Note that user code ran for `seconds` without a break."""
         if seconds > BLOCKING:
-            self.blocks = True
-            self._quick_in_a_row = 0
-        elif self.blocks:
-            self._quick_in_a_row += 1
-            if self._quick_in_a_row >= QUICK_AGAIN:
-                self.blocks = False
+            self.is_quick = False
+            self._needed = PROOF_AGAIN
+        elif not self.is_quick:
+            self._needed -= 1
+            self.is_quick = self._needed <= 0
 
 
 class Job(Protocol):
@@ -143,6 +145,7 @@ class Workers:
         self._drainers: set[Worker] = set()
         self._running = dict.fromkeys(Kind, 0)
         self._homed = 0  # live streams, over all workers
+        self._homes = 0  # workers that are a home to some
         self._started = 0
         self._boost = 1
         self._ticking = False
@@ -248,14 +251,13 @@ class Workers:
         return chosen
 
     def _choose(self) -> Worker | None:
-        """The worker to take new requests: idle and free, else a new thread, else the least loaded idle home."""
-        if self._idle_free:
-            return self._idle_free.popitem()[0]
-        homes = self._idle_homes if self._may_share() else ()
-        if homes:
-            worker = min(homes, key=_load)
+        """The worker to take new requests: a shared home if it may be one, else idle and free, else a new thread."""
+        if self._idle_homes and self._may_share():
+            worker = min(self._idle_homes, key=_load)
             del self._idle_homes[worker]
             return worker
+        if self._idle_free:
+            return self._idle_free.popitem()[0]
         if len(self._threads) < self._limits.max_threads:
             self._started += 1
             worker = Worker(f"catzilla-worker-{self._started}")
@@ -266,16 +268,15 @@ class Workers:
 
     def _may_share(self) -> bool:
         """Whether the next new request may run on a thread where streams are parked."""
-        threads = len(self._threads)
-        if threads < self._limits.spread_threads:
-            return False
-        return threads >= self._limits.max_threads or not (self._new and self._new[0].pace.blocks)
+        if len(self._threads) >= self._limits.max_threads:
+            return True
+        return self._homes >= self._limits.home_threads and bool(self._new) and self._new[0].pace.is_quick
 
     def _may_take(self, worker: Worker) -> bool:
         if worker.streams == 0:
             return True
         # Evenly: a drainer that goes on taking would otherwise become everybody's home.
-        return self._may_share() and worker.streams <= self._homed // len(self._threads)
+        return self._may_share() and worker.streams <= self._homed // self._homes
 
     def _start(self, workers: list[Worker]) -> None:
         for worker in workers:
@@ -293,8 +294,9 @@ class Workers:
             if self._running[Kind.STREAM] >= self._limits.max_streams:
                 return False
             self._set_kind(worker, Kind.STREAM)
-            worker.streams += 1
+            self._homes += worker.streams == 0
             self._homed += 1
+            worker.streams += 1
             return True
 
     def release(self, worker: Worker) -> None:
@@ -302,6 +304,7 @@ class Workers:
         with self._lock:
             worker.streams -= 1
             self._homed -= 1
+            self._homes -= worker.streams == 0
 
     def _set_kind(self, worker: Worker, kind: Kind) -> None:
         self._running[worker.kind] -= 1
