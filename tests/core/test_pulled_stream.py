@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catzilla._core.errors import Disconnected
-from catzilla._core.http1 import LAST_CHUNK, Framing
+from catzilla._core.http1 import LAST_CHUNK
 from catzilla._core.limits import KIB, Limits
 from catzilla._core.messages import Reply
 from catzilla._core.pulled_stream import Pause
