@@ -55,6 +55,10 @@ def chromium():
     options.binary_location = browser
     for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900"):
         options.add_argument(argument)
+    # Left alone, it looks for updates, suggestions and accounts: a test talks to loopback only.
+    for argument in ("background-networking", "component-update", "sync", "quic"):
+        options.add_argument(f"--disable-{argument}")
+    options.add_argument("--no-first-run")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # Chromium refuses its sandbox to root
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
