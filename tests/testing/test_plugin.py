@@ -80,7 +80,8 @@ def outcomes(output: str, test: str) -> list[str]:
 
 def section(output: str, test: str) -> str:
     """The report of the one test that failed at its end."""
-    return re.split(r"^_{3,}.*_{3,}$", output.partition(f"ERROR at teardown of {test} ")[2], flags=re.MULTILINE)[1]
+    after = output.partition(f"ERROR at teardown of {test} ")[2].partition("\n")[2]
+    return re.split(r"^(?:_{3,}.*_{3,}|={3,}.*={3,})$", after, flags=re.MULTILINE)[0]
 
 
 def test_the_fixture_is_there_and_a_clean_test_passes(output):
