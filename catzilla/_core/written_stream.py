@@ -50,10 +50,13 @@ class WrittenStream(Stream):
             if self._closed:
                 return
             self._closed = True
+            self._room.notify_all()  # a writer that waits has its item in the ring, and nothing to wait for
         self.bridge.post(self._over, failed)
 
     def _is_roomy(self) -> bool:
-        return self.pending <= self.window.size // 4 or self._closed
+        # Room at all is enough: the loop tells when the ring is empty. A lower mark would lose wake-ups: a writer that
+        # comes before the woken one, and leaves less than a full window, has nobody told when that has gone.
+        return self.pending < self.window.size or self._closed
 
     def _wake_loop(self) -> None:
         if not self.scheduled:
