@@ -58,8 +58,9 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # Pause at the first byte that the kernel does not take: what is not paused is delivered.
-        self._transport.set_write_buffer_limits(high=0)
+        # Pause at the first byte that the kernel does not take: what is not paused is delivered. Plain transports pause
+        # above the mark, TLS ones at it.
+        self._transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
         self._number = self._services.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
