@@ -136,5 +136,6 @@ class StreamingWriter:
     def __del__(self) -> None:
         stream = getattr(self, "_stream", None)
         if stream is not None and not self._closed:
-            logger.warning("stream=%s: a StreamingWriter was dropped without close(); cut", stream.name)
+            if stream.waits.interrupted is None:  # else the client left first, and to give up was right
+                logger.warning("stream=%s: a StreamingWriter was dropped without close(); cut", stream.name)
             self._finish(failed=True)
