@@ -7,9 +7,11 @@ open. What arrives "live" is compared with the whole time, never with a clock.
 from __future__ import annotations
 
 import csv
+import gc
 import hashlib
 import io
 import json
+import logging
 import sqlite3
 import threading
 
@@ -72,14 +74,18 @@ def test_a_csv_that_is_written(module, rows, live_server, without_pauses):
 
 
 @pytest.mark.parametrize(("module", "rows"), WRITERS)
-def test_a_csv_is_sent_while_it_is_written(module, rows, live_server):
-    with live_server(module.app).stream("/csv") as stream:
+def test_a_csv_is_sent_while_it_is_written(module, rows, live_server, caplog):
+    live = live_server(module.app)
+    with live.stream("/csv") as stream:
         begun = b""
         while begun.count(b"\n") < 5:
             begun += next(stream)
         assert begun.startswith(b"id,name,value\n0,item-0,0\n1,item-1,10\n")
         assert begun.count(b"\n") < rows
         assert came_live(stream.arrivals)
+    live.stop()
+    gc.collect()  # the writer with it
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []  # a client may leave
 
 
 def test_json_lines(live_server):

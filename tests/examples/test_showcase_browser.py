@@ -29,8 +29,10 @@ class Page:
         return self.browser.find_elements("css selector", selector)
 
     def text(self, selector: str) -> str:
-        # textContent, because `.text` leaves out what is scrolled away or outside of the window.
-        return self.find(selector).get_property("textContent")
+        # In one step, for the page may replace an element between finding and asking it. textContent, because what a
+        # person would see leaves out what is scrolled away.
+        script = "return document.querySelector(arguments[0])?.textContent ?? ''"
+        return self.browser.execute_script(script, selector)
 
     def state(self, card: str) -> str | None:
         return self.find(f"#{card}").get_dom_attribute("data-state")
