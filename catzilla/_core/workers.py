@@ -218,19 +218,23 @@ class Workers:
                 self._ticking = False
                 self._boost = 1
                 return
+            has_moved = False
             for worker in list(self._drainers):
                 if worker.jobs == worker.jobs_at_tick:
                     self._drainers.discard(worker)
+                elif worker.jobs_at_tick >= 0:  # one that was called up since the last tick may be stuck as well
+                    has_moved = True
                 worker.jobs_at_tick = worker.jobs
-            if not self._drainers:
-                if self._running[Kind.REQUEST] >= self._limits.max_requests:
+            if has_moved:
+                self._boost = 1
+            elif not self._drainers:
+                places = self._limits.max_requests - self._running[Kind.REQUEST]
+                if places <= 0:
                     refused.extend(self._new)
                     self._new.clear()
                 else:
-                    starters = self._call_up(min(self._boost, len(self._new)))
+                    starters = self._call_up(min(self._boost, len(self._new), places))
                     self._boost *= 2
-            else:
-                self._boost = 1
         for request in refused:
             request.refuse()
         self._start(starters)
@@ -273,10 +277,16 @@ class Workers:
         return self._homes >= self._limits.home_threads and bool(self._new) and self._new[0].pace.is_quick
 
     def _may_take(self, worker: Worker) -> bool:
+        if self._running[Kind.REQUEST] - (worker.kind is Kind.REQUEST) >= self._limits.max_requests:
+            return False
         if worker.streams == 0:
             return True
-        # Evenly: a drainer that goes on taking would otherwise become everybody's home.
-        return self._may_share() and worker.streams <= self._homed // self._homes
+        if not self._may_share():
+            return False
+        # Evenly: a drainer that goes on taking would otherwise become everybody's home. But the least loaded one that
+        # is idle takes what it was called up for, however loaded: else two of them would call up each other for ever.
+        average = self._homed // self._homes
+        return worker.streams <= average or all(worker.streams <= other.streams for other in self._idle_homes)
 
     def _start(self, workers: list[Worker]) -> None:
         for worker in workers:
@@ -358,7 +368,8 @@ class Workers:
     def _turn_idle(self, worker: Worker) -> list[Worker]:
         """Put `worker` among the idle; name others if it leaves requests that it may not take. The lock is held."""
         self._drainers.discard(worker)
-        successors = self._call_up(1) if self._new and not self._drainers else []
+        is_full = self._running[Kind.REQUEST] >= self._limits.max_requests
+        successors = self._call_up(1) if self._new and not self._drainers and not is_full else []
         if worker.streams:
             self._idle_homes[worker] = None
         else:
