@@ -9,10 +9,11 @@ import pytest
 
 
 @pytest.fixture
-def without_pauses(monkeypatch):
-    """`without_pauses(module)`: its `time.sleep` takes no time from now on, so that its whole stream can be read."""
+def hurry(monkeypatch):
+    """`hurry(module, share)`: its `time.sleep` takes only that share of the time from now on; none, if left out."""
 
-    def patch(module: ModuleType) -> None:
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None, time=time.time))
+    def patch(module: ModuleType, share: float = 0.0) -> None:
+        clock = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * share), time=time.time)
+        monkeypatch.setattr(module, "time", clock)
 
     return patch

@@ -45,7 +45,8 @@ def test_basic_stream(live_server):
         assert came_live(stream.arrivals)
 
 
-def test_server_sent_events(live_server):
+def test_server_sent_events(live_server, hurry):
+    hurry(server_sent_events, 0.2)
     with live_server(server_sent_events.app).events("/events") as events:
         first, second, third = (next(events) for _ in range(3))
         assert [event.id for event in (first, second, third)] == ["0", "1", "2"]
@@ -53,8 +54,8 @@ def test_server_sent_events(live_server):
         assert came_live(events.arrivals)
 
 
-def test_all_server_sent_events(live_server, without_pauses):
-    without_pauses(server_sent_events)
+def test_all_server_sent_events(live_server, hurry):
+    hurry(server_sent_events)
     events = list(live_server(server_sent_events.app).events("/events"))
     assert [event.id for event in events] == [str(i) for i in range(20)]
 
@@ -66,8 +67,8 @@ WRITERS = [
 
 
 @pytest.mark.parametrize(("module", "rows"), WRITERS)
-def test_a_csv_that_is_written(module, rows, live_server, without_pauses):
-    without_pauses(module)
+def test_a_csv_that_is_written(module, rows, live_server, hurry):
+    hurry(module)
     response = live_server(module.app).get("/csv")
     assert response.headers["content-type"].startswith("text/csv")
     assert response.text.splitlines() == ["id,name,value", *(f"{i},item-{i},{i * 10}" for i in range(rows))]
