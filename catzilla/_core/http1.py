@@ -115,6 +115,8 @@ class RequestParser:
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request are ignored
             buffer = self._buffer = buffer[2:]
+        if buffer == b"\r":
+            return NEED_DATA  # half of such a line
         end = buffer.find(b"\r\n\r\n")
         self._refuse_early(buffer if end < 0 else buffer[: end + 4], whole=end >= 0)
         if end < 0:
@@ -142,7 +144,10 @@ class RequestParser:
             raise RemoteProtocolError(400, "this is not an HTTP request")
         if _BARE_LF.search(head):
             raise RemoteProtocolError(400, "a line of the request's head ends in LF without CR")
-        if len(line) > self._limits.max_target_bytes and _target_length(line) > self._limits.max_target_bytes:
+        most = self._limits.max_target_bytes
+        if line_end < 0:
+            most += len(b" HTTP/1.1")  # of which a part may be here
+        if len(line) > most and _target_length(line) > most:
             raise RemoteProtocolError(414, f"the request target is over {self._limits.max_target_bytes} bytes")
         if len(head) > self._limits.max_head_bytes:
             raise RemoteProtocolError(431, f"the request's head is over {self._limits.max_head_bytes} bytes")
@@ -223,12 +228,14 @@ class RequestParser:
     # The body.
 
     def _next_of_body(self, parser: h11.Connection) -> Event:
-        if self._buffer:
-            self._tail = self._tail[-4:] + self._buffer
-            parser.receive_data(self._buffer)
-            self._buffer = b""
         try:
             event = parser.next_event()
+            # Only now: what h11 holds when it gets more is then less than an event, and ends within that.
+            if event is h11.NEED_DATA and self._buffer:
+                self._tail = self._tail[-4:] + self._buffer
+                parser.receive_data(self._buffer)
+                self._buffer = b""
+                event = parser.next_event()
         except h11.RemoteProtocolError as error:
             raise RemoteProtocolError(error.error_status_hint or 400, str(error)) from None
         if event is h11.NEED_DATA:
@@ -240,19 +247,22 @@ class RequestParser:
                 raise RemoteProtocolError(413, f"the request body is over {self._limits.max_body_bytes} bytes")
             return BodyData(data)
         assert isinstance(event, h11.EndOfMessage), f"h11 made {event!r} of a request's body"
-        self._buffer = parser.trailing_data[0]
-        self._check_end(event)
+        trailing = parser.trailing_data[0]
+        self._check_end(event, self._tail[: len(self._tail) - len(trailing)])
+        self._buffer = trailing + self._buffer
+        self._tail = b""
         self._parsing = None
         return END_OF_REQUEST
 
-    def _check_end(self, event: h11.EndOfMessage) -> None:
-        """Refuse an end that another parser may not see: h11 takes a bare LF there, and trailer fields."""
+    def _check_end(self, event: h11.EndOfMessage, used: bytes) -> None:
+        """Refuse an end that another parser may not see: h11 takes a bare LF there, and trailer fields.
+
+        `used` is the last of the body, framing and all.
+        """
         if event.headers:
             raise RemoteProtocolError(400, "trailer fields are not accepted")
-        used = self._tail[: len(self._tail) - len(self._buffer)]
         if self._chunked and not used.endswith(b"\r\n\r\n"):
             raise RemoteProtocolError(400, "the chunked body does not end in CRLF CRLF")
-        self._tail = b""
 
 
 def _target_length(line: bytes) -> int:
