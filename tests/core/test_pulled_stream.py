@@ -355,7 +355,13 @@ def test_a_stream_that_closes_returns_its_share_of_the_allowance(bench):
 
 def test_another_stream_at_home_gets_its_turn_after_a_burst(bench):
     other = object()
-    stream = bench.pulled(endless())
+
+    def slow():
+        while True:
+            bench.loop.advance(0.01)
+            yield b"x"
+
+    stream = bench.pulled(slow())
     bench.begin(stream)
     bench.worker.inbox.put(other)
     stream.run(bench.worker)
