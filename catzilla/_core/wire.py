@@ -30,6 +30,7 @@ class Wire(asyncio.Protocol):
         "_closing",
         "_deadline",
         "_file",
+        "_next_file",
         "_number",
         "_secure",
         "_services",
@@ -48,6 +49,7 @@ class Wire(asyncio.Protocol):
         self._closing = False  # nothing more that arrives is looked at
         self._deadline = Deadline(services.timers, self._expired)
         self._file: FileSender | None = None
+        self._next_file: FileSpan | None = None  # waits for what is written before it; ours to close
         self._then: Callable[[], None] | None = None  # what follows once the kernel has everything
         self._stalled_since = 0.0
         self._stalled_size = -1
@@ -69,6 +71,8 @@ class Wire(asyncio.Protocol):
         self._deadline.close()
         if self._file is not None:
             self._file.stop()
+        if self._next_file is not None:
+            self._next_file.file.close()
         self._services.forget(self)
 
     def pause_writing(self) -> None:
@@ -108,6 +112,7 @@ class Wire(asyncio.Protocol):
 
     def _send_file(self, span: FileSpan, then: Callable[[int], None]) -> None:
         """Have the kernel send a file after what is written; `then` gets the bytes that are missing in the end."""
+        self._next_file = span
         self._when_written(lambda: self._start_file(span, then))
 
     def _start_file(self, span: FileSpan, then: Callable[[int], None]) -> None:
@@ -117,6 +122,7 @@ class Wire(asyncio.Protocol):
             assert file is not None
             then(file.left)
 
+        self._next_file = None
         descriptor = self._transport.get_extra_info("socket").fileno()
         self._file = FileSender(self._services.loop, descriptor, span, done)
         self._watch_stall()
