@@ -32,7 +32,7 @@ from catzilla._core.limits import KIB
 from catzilla._core.messages import FileSpan, Reply, Source
 from catzilla._core.services import Services
 from catzilla._core.stream import Stream
-from catzilla._core.wire import Wire
+from catzilla._core.wire import LINGER, Wire
 
 PIPELINE_BYTES = 64 * KIB  # of requests that wait behind a response before the socket is no longer read
 JOIN_BELOW = 64 * KIB  # a body smaller than this is joined to its head; a larger one is not copied
@@ -113,6 +113,11 @@ class HTTPConnection(Wire):
         self._exchange = self._stream = self._body = self._parser = None
 
     def _drained(self) -> None:
+        # While it was behind, the client was watched for that alone. What else it owes is waited for again.
+        if self._closing and self._exchange is None:
+            self._deadline.set(LINGER)
+        elif self._body is not None and not self._body.is_full:
+            self._deadline.set(self._services.limits.body_timeout)
         if self._stream is not None:
             self._stream.drained()
 
@@ -280,7 +285,8 @@ class HTTPConnection(Wire):
             exchange.keep_alive = False
         head = self._make_head(exchange, reply, framing, length)
         self._stream = stream
-        self._deadline.close()  # a stream waits for its client only; what is parked must be small
+        if self._body is None:
+            self._deadline.close()  # a stream waits for its client only; what is parked must be small
         exchange.forget_request()
         if self._parser is not None and not self._parser.pending and self._body is None:
             self._parser = None
