@@ -32,6 +32,8 @@ OVERLOADED = Reply(
     b"503 Service Unavailable: the server is at its limit\n",
 )
 
+FAILED = Reply(500, [(b"content-type", b"text/plain; charset=utf-8")], b"500 Internal Server Error\n")
+
 
 class Plan(Protocol):
     """What the application has decided about a request from its head alone: which route it takes."""
@@ -114,7 +116,14 @@ class Exchange:
         self.worker = worker
         self.context = contextvars.copy_context()
         began = monotonic()
-        reply = self.context.run(self.services.application.handle, self)
+        try:
+            reply = self.context.run(self.services.application.handle, self)
+        except BaseException:  # SystemExit, say: no reason to let the client wait for ever
+            if self.live is None:
+                self.services.handle.post(self.connection.send_reply, self, FAILED)
+            else:
+                self.live.end(failed=True)
+            raise
         if self.live is None:
             self._answer(reply, monotonic() - began)
 
