@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import h11
 import pytest
@@ -131,7 +132,7 @@ def test_the_next_request_may_not_begin_inside_a_body():
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 TOKEN = st.text("abcdefgXYZ019-_", min_size=1, max_size=8)
