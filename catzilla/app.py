@@ -125,8 +125,10 @@ class Catzilla(RouteDecorators):
         self.shutdown_hooks.append(hook)
         return hook
 
-    def listen(self, port: int = 8000, host: str = "127.0.0.1", **settings: Any) -> None:
-        """Serve until Ctrl-C, SIGTERM or `stop`. Blocks. `settings` are those of `catzilla.settings.Settings`.
+    def listen(self, port: int | None = None, host: str | None = None, **settings: Any) -> None:
+        """Serve on `http://127.0.0.1:8000`, unless told otherwise, until Ctrl-C, SIGTERM or `stop`. Blocks.
+
+        `settings` are those of `catzilla.settings.Settings`: `workers=4`, `uds="/run/app.sock"`, any limit.
 
         Raises: `OSError` when the address is taken, `SettingsError` for settings that make no sense.
         """

@@ -80,6 +80,9 @@ class FormData:
         for _, file in self.files.multi_items():
             file.close()
 
+    def __del__(self) -> None:
+        self.close()  # a streamed response may outlive its request; the last to let go closes
+
 
 def header_options(value: str) -> tuple[str, dict[str, str]]:
     """A value such as `text/plain; charset=utf-8` as its lower-case essence and its options."""

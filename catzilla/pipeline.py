@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catzilla._core.dispatch import Exchange
+from catzilla._core.http1 import stream_framing
 from catzilla._core.limits import Limits
 from catzilla._core.messages import Reply, RequestHead, Source
 from catzilla._core.workers import Pace, current
@@ -98,7 +99,10 @@ class Pipeline:
         assert head is not None
         assert exchange.body is not None
         request = Request(head, exchange.body, plan.params, self.limits)
-        return _Handling(self, exchange, plan, request).run()
+        reply = _Handling(self, exchange, plan, request).run()
+        if not isinstance(reply.body, Source):  # a stream may still read from uploaded files
+            request.close()
+        return reply
 
     def answer_error(self, request: Request, error: Exception, name: str) -> Response:
         """The response to what a handler, a middleware or a stream's first item raised."""
@@ -139,22 +143,19 @@ class _Handling:
     def run(self) -> Reply:
         current.go_live = self.go_live
         try:
-            try:
-                response = self._respond()
-            except Disconnected:
-                return self._broken(_GONE)
-            except Exception as error:
-                if self.live is not None:
-                    logger.error("handler=%s failed while it was writing; cut", self.plan.name, exc_info=error)
-                    return self._broken(_GONE)
+            response = self._respond()
+        except Disconnected:
+            return self._broken()
+        except Exception as error:
+            if self.live is None:
                 return self._finish(self._error(error))
-            if self.live is None and isinstance(response, StreamingResponse) and response._writer is not None:
-                self._begin_unwritten(response)
-            if self.live is not None:
-                return self._returned_live(response)
-            return self._finish(response)
+            logger.error("handler=%s failed while it was writing; cut", self.plan.name, exc_info=error)
+            return self._broken()
         finally:
             current.go_live = None
+        if self.live is None and isinstance(response, StreamingResponse) and response._writer is not None:
+            self._begin_unwritten(response)
+        return self._finish(response) if self.live is None else self._returned_live(response)
 
     def _respond(self) -> Response:
         chain, request, endpoint = self.chain, self.request, self.plan.endpoint
@@ -169,7 +170,7 @@ class _Handling:
         try:
             if self.chain.post:
                 response = self.chain.after(self.request, response)
-            reply = response.reply(self.request.head)
+            reply = self._reply(response)
         except Exception as error:
             if failing:
                 logger.exception("handler=%s: the error response failed too", self.plan.name)
@@ -180,6 +181,14 @@ class _Handling:
             reply.body = Source(
                 source.items, source.encode, source.event_stream, source.heartbeat, self._answer_early_failure
             )
+        return reply
+
+    def _reply(self, response: Response) -> Reply:
+        """The response as plain data. Raises: `ValueError` for a stream whose Content-Length is no number."""
+        head = self.request.head
+        reply = response.reply(head)
+        if isinstance(reply.body, Source):  # while an error can still be answered; the loop could only cut
+            stream_framing(reply.status, reply.headers, head.method, head.http_version)
         return reply
 
     def _error(self, error: Exception) -> Response:
@@ -208,7 +217,7 @@ class _Handling:
             raise TypeError(
                 "a post-route middleware cannot replace a response that is being written; change it in place"
             )
-        reply = response.reply(self.request.head)
+        reply = self._reply(response)
         stream = self.exchange.start_live(reply)
         self.live = response
         return stream
@@ -227,13 +236,14 @@ class _Handling:
     def _returned_live(self, response: Response) -> Reply:
         if response is not self.live:
             logger.error("handler=%s returned %r, but has written to another response; cut", self.plan.name, response)
-            return self._broken(_GONE)
+            return self._broken()
         return _GONE  # nothing is sent of it: the stream is on its way
 
-    def _broken(self, reply: Reply) -> Reply:
+    def _broken(self) -> Reply:
+        """The client is gone, or must not take what it got for whole."""
         if self.exchange.live is not None:
             self.exchange.live.end(failed=True)
-        return reply
+        return _GONE
 
 
 def _as_http_error(error: Exception) -> Exception:

@@ -90,7 +90,6 @@ class Settings:
     ssl_certfile: str | None = setting(None, "certificate chain in PEM format; turns on TLS")
     ssl_keyfile: str | None = setting(None, "private key in PEM format, unless the certificate file has it")
     access_log: bool | None = setting(None, "log a line a response; by default in development only")
-    broker: str | None = setting(None, "URL of the broker that joins the rooms of several processes")
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -194,7 +193,7 @@ def _check(values: Mapping[str, Any], label: Callable[[str], str]) -> None:
 
     for option in options():
         option.check(values[option.name], label(option.name))
-    for name in ("host", "uds", "ssl_certfile", "ssl_keyfile", "broker"):
+    for name in ("host", "uds", "ssl_certfile", "ssl_keyfile"):
         if values[name] is not None and not values[name].strip():
             refuse(name, "write a value, or leave it out")
     if not 0 <= values["port"] <= 65535:

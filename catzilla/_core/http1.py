@@ -59,6 +59,7 @@ END_OF_REQUEST = Mark.END_OF_REQUEST
 Event = RequestStart | BodyData | Mark
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_FOLD = re.compile(rb"\r\n[ \t]")
 _NOT_A_METHOD = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")  # RFC 3986 section 3.2.2, without user information
 
@@ -144,6 +145,8 @@ class RequestParser:
             raise RemoteProtocolError(400, "this is not an HTTP request")
         if _BARE_LF.search(head):
             raise RemoteProtocolError(400, "a line of the request's head ends in LF without CR")
+        if _FOLD.search(head):  # RFC 9112 section 5.2: h11 would join the lines, another parser may not
+            raise RemoteProtocolError(400, "a header field is folded over several lines")
         most = self._limits.max_target_bytes
         if line_end < 0:
             most += len(b" HTTP/1.1")  # of which a part may be here
@@ -282,6 +285,7 @@ class Framing(enum.Enum):
 
 
 LAST_CHUNK = b"0\r\n\r\n"
+COPY_BELOW = 4096  # bytes that are copied into their frame sooner than they are written in three pieces
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus}
 _OURS = frozenset((b"connection", b"transfer-encoding", b"content-length", b"keep-alive", b"upgrade"))
@@ -353,5 +357,7 @@ def _without(lines: bytes, name: bytes) -> bytes:
 
 
 def frame_chunk(pieces: Sequence[bytes], size: int) -> list[bytes]:
-    """Several pieces as one HTTP chunk, without copying them (RFC 9112 section 7.1). `size` is their sum."""
+    """Several pieces as one HTTP chunk, large ones uncopied (RFC 9112 section 7.1). `size` is their sum."""
+    if size < COPY_BELOW and len(pieces) == 1:
+        return [b"%x\r\n%b\r\n" % (size, pieces[0])]
     return [b"%x\r\n" % size, *pieces, b"\r\n"]

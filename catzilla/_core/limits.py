@@ -53,7 +53,7 @@ class Limits:
     max_streams: int = limit(1000, unit="streams", why="streams running on a thread at once; more is answered 503")
     max_sockets: int = limit(1000, unit="sockets", why="linear WebSocket handlers running on a thread at once")
     home_threads: int = limit(
-        16, unit="threads", why="streams of handlers that have proven quick share this many threads"
+        2, unit="threads", why="streams of handlers that have proven quick share this many threads"
     )
     idle_thread_timeout: float = limit(
         30.0, unit="seconds", why="an idle worker thread without streams ends after this"

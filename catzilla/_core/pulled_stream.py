@@ -27,9 +27,11 @@ from catzilla._core.messages import Reply, Source
 from catzilla._core.stream import ITEM_COST, Sink, State, Stream
 from catzilla._core.timers import Timer
 from catzilla._core.waits import Waits
-from catzilla._core.workers import BLOCKING, Pace, Worker, current
+from catzilla._core.workers import Pace, Worker, current
 
 logger = logging.getLogger("catzilla")
+
+SLICE = 0.005  # seconds on the home thread before others who live there get a turn
 
 
 class Pause:
@@ -149,11 +151,11 @@ class PulledStream(Stream):
                 self.bridge.post(self.wake)
                 self._fail_early = None
                 now = monotonic()
-                if now - began > BLOCKING:  # a generator that blocks may never be parked; tell in time
+                if now - began > SLICE:  # looked at once a burst; a generator that blocks makes each item a burst
                     self._pace.record(now - began)
-                began = now
-                if not others():  # once a burst is often enough to be fair to whoever shares this home
-                    return _Outcome.FULL, 0.0
+                    began = now
+                    if not others():
+                        return _Outcome.FULL, 0.0
             room -= size
             if room <= 0:
                 room = self.window.size - self.pending

@@ -112,10 +112,11 @@ class HTTPServer:
         self._ready.set()
         await self._stopping.wait()
         began = monotonic()
-        for listener in listeners:
+        for listener, sock in zip(listeners, self._sockets, strict=True):
             listener.close()
+            sock.close()  # ours too, else the kernel goes on accepting for us
         await self._stop_connections(services)
-        await self._stop_streams(services)
+        await self._stop_streams(services, began + self._grace)
         services.workers.stop()
         await services.bridge.close()
         self.left_threads = await loop.run_in_executor(None, services.workers.join, JOINING)
@@ -165,9 +166,9 @@ class HTTPServer:
         for connection in list(services.connections):
             connection.stop_now()
 
-    async def _stop_streams(self, services: Services) -> None:
-        """Give generators a moment to run their `finally`."""
-        deadline = monotonic() + CLOSING
+    async def _stop_streams(self, services: Services, grace_ends: float) -> None:
+        """Give generators time to run their `finally`: what is left of the grace, and a moment in any case."""
+        deadline = max(monotonic() + CLOSING, grace_ends)
         while services.bridge.streams and monotonic() < deadline:
             await services.bridge.wait_closed(deadline - monotonic())
         self.left_streams = sorted(stream.name for stream in services.bridge.streams)

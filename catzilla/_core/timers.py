@@ -25,7 +25,7 @@ class Timer:
         self.callback: Callable[[], object] | None = callback
 
     def __lt__(self, other: Timer) -> bool:
-        return self.when < other.when
+        return False  # only asked about timers that are due at the same moment
 
     def cancel(self) -> None:
         """Forget the call at once; the entry itself leaves the heap later. Calling twice is fine."""
@@ -41,7 +41,7 @@ class Timers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._heap: list[Timer] = []
+        self._heap: list[tuple[float, Timer]] = []  # tuples of numbers are compared without Python code
         self._cancelled = 0
         self._handle: asyncio.TimerHandle | None = None
         self._armed = float("inf")  # when the loop's own timer fires
@@ -49,7 +49,7 @@ class Timers:
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         """Have `callback()` called in `delay` seconds."""
         timer = Timer(self, self._loop.time() + delay, callback)
-        heapq.heappush(self._heap, timer)
+        heapq.heappush(self._heap, (timer.when, timer))
         if timer.when < self._armed:
             self._arm(timer.when)
         return timer
@@ -66,8 +66,8 @@ class Timers:
         # uvloop's clock has millisecond steps: half of one early is on time.
         now = self._loop.time() + 0.0005
         heap = self._heap
-        while heap and heap[0].when <= now:
-            timer = heapq.heappop(heap)
+        while heap and heap[0][0] <= now:
+            timer = heapq.heappop(heap)[1]
             callback, timer.callback = timer.callback, None
             if callback is None:
                 self._cancelled -= 1
@@ -76,15 +76,15 @@ class Timers:
                 callback()
             except Exception:
                 logger.exception("a timer's call failed: call=%r", callback)
-        if heap and heap[0].when < self._armed:
-            self._arm(heap[0].when)
+        if heap and heap[0][0] < self._armed:
+            self._arm(heap[0][0])
 
     def _cancelled_one(self) -> None:
         """Sweep once the dead outnumber the living, so that a cancelled hour-long sleep does not stay for an hour."""
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
             # In place: `_fire` may be in the middle of it, when a call that is due cancels many others.
-            self._heap[:] = [timer for timer in self._heap if timer.callback is not None]
+            self._heap[:] = [entry for entry in self._heap if entry[1].callback is not None]
             heapq.heapify(self._heap)
             self._cancelled = 0
 

@@ -10,9 +10,8 @@ requests, and the art is to decide who may take new requests:
 - A drainer may be stuck in user code. Every `TICK` seconds in which requests wait, the loop looks whether the
   drainers have moved on to another job; if none has, it starts more beside them, twice as many each time.
 - A new request may block for long, so it must not run where a parked stream lives: it gets an idle thread without
-  streams, or a new one. Only handlers that have proven quick (`Pace`) share homes, so that ten thousand parked streams
-  need a few threads, and so that waking many of them wakes few threads. Once there are `home_threads` of them, such a
-  handler runs on the least loaded idle home.
+  streams, or a new one. Only handlers that have proven quick (`Pace`) share `home_threads` threads, so that ten
+  thousand parked streams need a few of them, and so that waking many streams wakes few threads.
 
 Ownership: everything in `Workers` with a leading underscore is guarded by `_lock`, which is never held while user
 code, a wait or a system call runs. `submit`, `send_home` and the tick run on the loop thread; `adopt`, `release` and
@@ -80,12 +79,12 @@ class Request(Job, Protocol):
         """Answer that the budget is full. [loop thread]"""
 
 
-class Kind(enum.Enum):
-    """What a worker is running, for the budgets."""
+class Kind(enum.IntEnum):
+    """What a worker is running, for the budgets; an index, because an enum's hash would be paid for every job."""
 
-    NOTHING = enum.auto()
-    REQUEST = enum.auto()
-    STREAM = enum.auto()
+    NOTHING = 0
+    REQUEST = 1
+    STREAM = 2
 
 
 class Current(threading.local):
@@ -143,9 +142,8 @@ class Workers:
         self._idle_free: dict[Worker, None] = {}
         self._idle_homes: dict[Worker, None] = {}
         self._drainers: set[Worker] = set()
-        self._running = dict.fromkeys(Kind, 0)
-        self._homed = 0  # live streams, over all workers
-        self._homes = 0  # workers that are a home to some
+        self._running = [0] * len(Kind)
+        self._shared: set[Worker] = set()  # homes of streams whose handlers have proven quick
         self._started = 0
         self._boost = 1
         self._ticking = False
@@ -256,37 +254,48 @@ class Workers:
 
     def _choose(self) -> Worker | None:
         """The worker to take new requests: a shared home if it may be one, else idle and free, else a new thread."""
-        if self._idle_homes and self._may_share():
-            worker = min(self._idle_homes, key=_load)
-            del self._idle_homes[worker]
+        quick = bool(self._new) and self._new[0].pace.is_quick
+        opening = quick and len(self._shared) < self._limits.home_threads
+        if quick and not opening and (homes := self._idle_shared()):
+            worker = min(homes, key=_load)
+            self._idle_homes.pop(worker, None)
+            self._idle_free.pop(worker, None)
             return worker
         if self._idle_free:
-            return self._idle_free.popitem()[0]
-        if len(self._threads) < self._limits.max_threads:
-            self._started += 1
-            worker = Worker(f"catzilla-worker-{self._started}")
-            self._threads.add(worker)
-            self._running[worker.kind] += 1
-            return worker
-        return None  # all at work; the next one that finishes finds the request in the queue
+            worker = self._idle_free.popitem()[0]
+        elif len(self._threads) < self._limits.max_threads:
+            worker = self._new_worker()
+        elif self._idle_homes:
+            worker = min(self._idle_homes, key=_load)
+            del self._idle_homes[worker]
+        else:
+            return None  # all at work; the next one that finishes finds the request in the queue
+        if opening:
+            self._shared.add(worker)
+        return worker
 
-    def _may_share(self) -> bool:
-        """Whether the next new request may run on a thread where streams are parked."""
-        if len(self._threads) >= self._limits.max_threads:
-            return True
-        return self._homes >= self._limits.home_threads and bool(self._new) and self._new[0].pace.is_quick
+    def _idle_shared(self) -> list[Worker]:
+        return [worker for worker in self._shared if worker in self._idle_homes or worker in self._idle_free]
+
+    def _new_worker(self) -> Worker:
+        self._started += 1
+        worker = Worker(f"catzilla-worker-{self._started}")
+        self._threads.add(worker)
+        self._running[worker.kind] += 1
+        return worker
 
     def _may_take(self, worker: Worker) -> bool:
+        """Whether the next new request may run on `worker`, which may have parked streams to look after."""
         if self._running[Kind.REQUEST] - (worker.kind is Kind.REQUEST) >= self._limits.max_requests:
             return False
-        if worker.streams == 0:
+        if worker.streams == 0 or len(self._threads) >= self._limits.max_threads:
             return True
-        if not self._may_share():
+        if worker not in self._shared or not self._new[0].pace.is_quick:
             return False
         # Evenly: a drainer that goes on taking would otherwise become everybody's home. But the least loaded one that
         # is idle takes what it was called up for, however loaded: else two of them would call up each other for ever.
-        average = self._homed // self._homes
-        return worker.streams <= average or all(worker.streams <= other.streams for other in self._idle_homes)
+        average = sum(other.streams for other in self._shared) // len(self._shared)
+        return worker.streams <= average or all(worker.streams <= other.streams for other in self._idle_shared())
 
     def _start(self, workers: list[Worker]) -> None:
         for worker in workers:
@@ -304,8 +313,6 @@ class Workers:
             if self._running[Kind.STREAM] >= self._limits.max_streams:
                 return False
             self._set_kind(worker, Kind.STREAM)
-            self._homes += worker.streams == 0
-            self._homed += 1
             worker.streams += 1
             return True
 
@@ -313,8 +320,6 @@ class Workers:
         """A stream at home here has ended. [its worker]"""
         with self._lock:
             worker.streams -= 1
-            self._homed -= 1
-            self._homes -= worker.streams == 0
 
     def _set_kind(self, worker: Worker, kind: Kind) -> None:
         self._running[worker.kind] -= 1
@@ -388,6 +393,7 @@ class Workers:
         self._running[worker.kind] -= 1
         self._threads.discard(worker)
         self._drainers.discard(worker)
+        self._shared.discard(worker)
         self._idle_free.pop(worker, None)
         self._idle_homes.pop(worker, None)
 
