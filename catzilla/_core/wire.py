@@ -7,6 +7,8 @@ Knows transports and clocks, no protocol; `http_connection.py` builds on it. Eve
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -16,6 +18,7 @@ from catzilla._core.messages import FileSpan
 from catzilla._core.services import Services
 from catzilla._core.timers import Deadline
 
+_RESET = struct.pack("ii", 1, 0)  # linger for no time: closing throws away what is unsent, and says so
 LINGER = 2.0  # seconds to let the client read an answer before its unread request is thrown away
 
 
@@ -158,9 +161,15 @@ class Wire(asyncio.Protocol):
     # Ending.
 
     def cut(self) -> None:
-        """End the connection at once."""
+        """End the connection at once, by a reset: where its end is the end of the body, a clean one would be a lie.
+
+        A Unix socket knows no reset; there only the framing tells.
+        """
         if not self.gone:
             self._closing = True
+            sock = self._transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._transport.abort()
 
     def _finish(self) -> None:
