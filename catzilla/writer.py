@@ -120,6 +120,7 @@ class StreamingWriter:
                 assert self._go_live is not None
                 response, self._response = self._response, None
                 self._stream = self._go_live(response)
+                self._go_live = None  # it leads back here, and a writer that everybody forgets must end at once
             return self._stream
 
     def __enter__(self) -> StreamingWriter:
