@@ -65,6 +65,7 @@ class Exchange:
         "connection",
         "context",
         "head",
+        "http_version",
         "keep_alive",
         "live",
         "method",
@@ -87,6 +88,7 @@ class Exchange:
         self.head: RequestHead | None = head
         self.method = head.method
         self.target = head.target
+        self.http_version = head.http_version
         self.keep_alive = keep_alive
         self.waits = Waits()
         self.body: IncomingBody | NoBody | None = NoBody(self.waits)

@@ -89,8 +89,11 @@ class HTTPConnection(Wire):
     def eof_received(self) -> bool:
         """The client sends no more. It may still want the answer to a plain request; a stream it has left."""
         exchange = self._exchange
-        if exchange is None or self._stream is not None or self._secure:
+        if self._stream is not None:
+            self.cut()  # closing would first wait for the client to read what it has left
             return False
+        if exchange is None or not exchange.submitted or self._secure:
+            return False  # nothing is asked that can still be answered
         self._half_closed = True
         if self._body is not None:
             self._body.fail(Disconnected(reason="the client closed the connection inside its request body"))
@@ -216,14 +219,12 @@ class HTTPConnection(Wire):
             exchange.keep_alive = False
             if exchange.submitted:
                 return
-        if exchange is None:
-            self._write_refusal(error, "-", "-")
-        else:
+        if exchange is not None:
             exchange.submitted = True
-            self._write_refusal(error, exchange.method, exchange.target)
             self._exchange = None
+        self._write_refusal(error, exchange)
 
-    def _write_refusal(self, error: RemoteProtocolError, method: str, target: str) -> None:
+    def _write_refusal(self, error: RemoteProtocolError, exchange: Exchange | None) -> None:
         body = f"{error.status} {error}\n".encode()
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         head = response_head(
@@ -236,7 +237,7 @@ class HTTPConnection(Wire):
             date=self._services.date.value(),
         )
         self.write([head + body])
-        self._log_line(method, target, error.status, len(body), 0.0, complete=True)
+        self._log_line(exchange, error.status, len(body), 0.0, complete=True)
         self._linger()
 
     # Replies.
@@ -295,8 +296,7 @@ class HTTPConnection(Wire):
             self.stop()
 
     def _framing(self, exchange: Exchange, reply: Reply) -> tuple[Framing, int | None]:
-        version = exchange.head.http_version if exchange.head is not None else "1.1"
-        return stream_framing(reply.status, reply.headers, exchange.method, version)
+        return stream_framing(reply.status, reply.headers, exchange.method, exchange.http_version)
 
     def _send_file_reply(self, exchange: Exchange, reply: Reply, span: FileSpan) -> None:
         bare = exchange.method == "HEAD" or has_no_body(reply.status) or span.length == 0
@@ -325,14 +325,13 @@ class HTTPConnection(Wire):
     def _make_head(self, exchange: Exchange, reply: Reply, framing: Framing, length: int | None) -> bytes:
         if self._body is not None or self._wants_continue or self._services.stopping:
             exchange.keep_alive = False  # what is left of the request is not worth reading
-        version = exchange.head.http_version if exchange.head is not None else "1.1"
         return response_head(
             reply.status,
             reply.headers,
             framing=framing,
             length=length,
             keep_alive=exchange.keep_alive,
-            http_version=version,
+            http_version=exchange.http_version,
             date=self._services.date.value(),
         )
 
@@ -428,14 +427,18 @@ class HTTPConnection(Wire):
         if self._stream is not None:
             exchange.sent = self._stream.sent
         duration = monotonic() - exchange.received
-        self._log_line(exchange.method, exchange.target, exchange.status, exchange.sent, duration, complete=complete)
+        self._log_line(exchange, exchange.status, exchange.sent, duration, complete=complete)
 
-    def _log_line(self, method: str, target: str, status: int, sent: int, duration: float, *, complete: bool) -> None:
+    def _log_line(self, exchange: Exchange | None, status: int, sent: int, duration: float, *, complete: bool) -> None:
+        """Log a response; `exchange` is None when its request could not be read."""
         log = self._services.access_log
         if log is not None:
+            method, target, version = "-", "-", "1.1"
+            if exchange is not None:
+                method, target, version = exchange.method, exchange.target, exchange.http_version
             peer = self._transport.get_extra_info("peername")
             client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
-            log.write(AccessRecord(self._number, client, method, target, "1.1", status, sent, duration, complete))
+            log.write(AccessRecord(self._number, client, method, target, version, status, sent, duration, complete))
 
     # Deadlines.
 
