@@ -177,9 +177,11 @@ class PulledStream(Stream):
         """The producer raised: an error response if nothing was sent yet, else the end of the connection."""
         fail_early = self._fail_early
         self._close_quietly()
+        if self.cut_by is not None and not isinstance(error, Disconnected):
+            logger.error("stream=%s failed once its client had left", self.name, exc_info=error)
         if isinstance(error, Disconnected) or self.cut_by is not None:
             self.bridge.post(self._over, True)
-        elif fail_early is not None and isinstance(error, Exception):
+        elif fail_early is not None and self.head is not None and isinstance(error, Exception):
             try:
                 self.bridge.post(self._replace, self._context.run(fail_early, error))
             except BaseException as second:
@@ -211,11 +213,15 @@ class PulledStream(Stream):
             logger.exception("stream=%s failed while it was being closed", self.name)
 
     def _let_go(self) -> None:
-        """Drop what belongs to the user, on the thread it belongs to."""
-        self._iterator = None
+        """Drop what belongs to the user, on the thread and in the context it belongs to: `map(f, rows())` has no
+        `close`, and its generator is closed by being dropped."""
+        self._context.run(self._drop)
         self._fail_early = None
         if self.home is not None:
             self.bridge.workers.release(self.home)
+
+    def _drop(self) -> None:
+        self._iterator = None
 
     # On the loop.
 
@@ -248,7 +254,8 @@ class PulledStream(Stream):
     def _replace(self, reply: Reply) -> None:
         """The first item failed: `reply` goes instead, unless the head has left already."""
         if self.head is None or self.cut_by is not None:
-            if self.cut_by is None:
+            if self.cut_by is None:  # it left between the failure and now
+                logger.error("stream=%s failed as its head left; cut", self.name)
                 self.bridge.errors += 1
             self._over(True)
             return

@@ -123,7 +123,7 @@ class Stream:
         self.ended = False  # the producer is through
         self.failed = False  # the connection must be cut after what is in the ring
         self.cut_by: Disconnected | None = None  # why nobody reads any more; set once by the loop, read by anyone
-        self.head: bytes | None = None  # not yet sent
+        self.head: bytes | None = b""  # what goes before the first item; None once it has left
         self.framing = Framing.CHUNKED
         self.remaining: int | None = None  # bytes until the declared Content-Length is reached
         self.sent = 0  # bytes of the body, without framing
