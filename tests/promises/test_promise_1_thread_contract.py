@@ -15,7 +15,8 @@ from contextvars import ContextVar
 import pytest
 
 from catzilla import EventStream, StreamingResponse, current_stream, sleep
-from tests.promises.helpers import PATIENCE, eventually, streams_of, wait_stalled
+from catzilla._core.workers import PROOF
+from tests.promises.helpers import PATIENCE, eventually, services_of, streams_of, wait_stalled
 
 CLIENTS = 16
 ROWS = 400
@@ -120,10 +121,15 @@ def shape(request, app, failures):
     return request.param
 
 
-@pytest.mark.parametrize("spread", [128, 3], ids=["a home each", "shared homes"])
-def test_parallel_sqlite_generators_that_park_and_resume(app, live_server, failures, spread):
+@pytest.mark.parametrize("shared", [False, True], ids=["a home each", "shared homes"])
+def test_parallel_sqlite_generators_that_park_and_resume(app, live_server, failures, shared):
+    homes = set()
+
     @app.get("/rows/{n:int}")
     def rows(n):
+        if n < 0:
+            return "quick"
+        homes.add(threading.get_ident())
         return StreamingResponse(unshared(sqlite_rows(n, failures), n))
 
     def unshared(items, n):
@@ -132,10 +138,13 @@ def test_parallel_sqlite_generators_that_park_and_resume(app, live_server, failu
             yield item
             here.n = n
 
-    live = live_server(app, home_threads=spread)
+    live = live_server(app, home_threads=2 if shared else 2000)
+    for _ in range(PROOF if shared else 0):
+        live.get("/rows/-1")  # only streams of handlers that have proven quick share homes
     clients = [live.stream(f"/rows/{n}", receive_buffer_bytes=8192) for n in range(CLIENTS)]
     wait_stalled(live, CLIENTS)
-    pauses = live.server._http.services.bridge.backpressure_pauses
+    assert not shared or len(homes) < CLIENTS, "they did not share; this test proves nothing"
+    pauses = services_of(live).bridge.backpressure_pauses
     bodies = [bytearray() for _ in clients]
     # In turn, so that every stream parks and resumes again and again while all the others do.
     remaining = set(range(CLIENTS))
@@ -151,7 +160,7 @@ def test_parallel_sqlite_generators_that_park_and_resume(app, live_server, failu
         assert body == expected(n)
     assert sorted(failures.ended.get(timeout=PATIENCE) for _ in clients) == list(range(CLIENTS))
     failures.assert_none()
-    assert live.server._http.services.bridge.backpressure_pauses - pauses > CLIENTS, "they did not park again"
+    assert services_of(live).bridge.backpressure_pauses - pauses > CLIENTS, "they did not park again"
 
 
 def test_every_shape_of_a_stream_keeps_the_contract(app, live_server, failures, shape):

@@ -13,7 +13,7 @@ import pytest
 
 from catzilla import Disconnected, EventStream, Server, Settings, StreamingResponse, current_stream, sleep
 from catzilla._core.limits import Limits
-from tests.promises.helpers import PATIENCE, RawClient, get, wait_stalled
+from tests.promises.helpers import PATIENCE, RawClient, eventually, get, services_of, wait_stalled
 
 SECOND = 1.0
 MARGIN = 1.0  # for a busy machine
@@ -197,6 +197,7 @@ def test_a_short_response_is_finished_and_its_connection_closed(app, live_server
     client = RawClient(live, get("/"))
     assert running.wait(PATIENCE)
     live.server.request_stop(grace=PATIENCE)
+    eventually(lambda: services_of(live).stopping, "the server is stopping")
     release.set()
     answer = client.read_to_end()
     assert answer.endswith(b"in time")
@@ -220,6 +221,7 @@ def test_a_finite_stream_is_finished_within_the_grace(app, live_server):
     with live.stream("/") as client:
         assert next(client) == b"first"
         live.server.request_stop(grace=PATIENCE)
+        eventually(lambda: services_of(live).stopping, "the server is stopping")
         release.set()
         assert client.read_all() == b"last"
     assert live.server.wait(PATIENCE)
