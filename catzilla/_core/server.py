@@ -108,22 +108,28 @@ class HTTPServer:
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         self._stopping = asyncio.Event()
         services = self.services = self._make_services(loop)
-        listeners = [await self._listen(loop, services, sock) for sock in self._sockets]
-        self._ready.set()
-        await self._stopping.wait()
-        began = monotonic()
-        for listener, sock in zip(listeners, self._sockets, strict=True):
-            listener.close()
-            sock.close()  # ours too, else the kernel goes on accepting for us
-        await self._stop_connections(services)
-        await self._stop_streams(services, began + self._grace)
+        try:
+            listeners = [await self._listen(loop, services, sock) for sock in self._sockets]
+            self._ready.set()
+            await self._stopping.wait()
+            began = monotonic()
+            for listener, sock in zip(listeners, self._sockets, strict=True):
+                listener.close()
+                sock.close()  # ours too, else the kernel goes on accepting for us
+            await self._stop_connections(services)
+            await self._stop_streams(services, began + self._grace)
+        finally:
+            await self._end(loop, services)
+        logger.debug("stopped seconds=%.2f left_threads=%s", monotonic() - began, self.left_threads)
+
+    async def _end(self, loop: asyncio.AbstractEventLoop, services: Services) -> None:
+        """Let go of everything, also after a failure."""
         services.workers.stop()
         await services.bridge.close()
         self.left_threads = await loop.run_in_executor(None, services.workers.join, JOINING)
         await loop.shutdown_default_executor()
         if services.access_log is not None:
             services.access_log.close(JOINING)
-        logger.debug("stopped seconds=%.2f left_threads=%s", monotonic() - began, self.left_threads)
 
     def _make_services(self, loop: asyncio.AbstractEventLoop) -> Services:
         handle = LoopHandle(loop)
