@@ -18,6 +18,7 @@ logger = logging.getLogger("catzilla")
 
 QUICK_DEATH = 1.0  # seconds: a process that lives for less did not get to serve
 MAX_QUICK_DEATHS = 5  # in a row, then the fault is not a passing one
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Supervisor:
@@ -36,7 +37,7 @@ class Supervisor:
 
         Raises: `RuntimeError` when processes keep dying as soon as they start.
         """
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, self._on_signal) for number in _STOPPING}
         try:
             for _ in range(self._count):
                 self._start()
@@ -49,14 +50,22 @@ class Supervisor:
             raise RuntimeError("worker processes end as soon as they start; the log above says why")
 
     def _start(self) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self._be_child()
-        self._started[pid] = time.monotonic()
+        """Start a process, unless all are to stop."""
+        # A signal that came before the process is known would not be passed on to it; so it waits.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        try:
+            if not self._stopping:
+                pid = os.fork()
+                if pid == 0:
+                    self._be_child()
+                self._started[pid] = time.monotonic()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
     def _be_child(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         status = 1
         try:
             self._serve()
