@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from catzilla._core.dispatch import OVERLOADED
@@ -737,7 +739,7 @@ def test_the_transport_pauses_as_soon_as_it_holds_a_byte(bench):
 class FakeSender:
     """A file sender that a test drives."""
 
-    made: list[FakeSender] = []
+    made: ClassVar[list[FakeSender]] = []
 
     def __init__(self, loop, descriptor, span, done) -> None:
         self.span, self.done, self.left = span, done, span.length

@@ -206,10 +206,11 @@ def test_a_deadline_may_be_set_by_its_own_call(loop, timers):
     assert met == [1001.0, 1002.0, 1003.0]
 
 
-def test_a_closed_deadline_lets_go_of_its_timer(loop, timers, deadline, met):
+def test_a_closed_deadline_lets_go_of_its_timer(loop, deadline, met):
     deadline.set(1.0)
+    timer = deadline._timer
     deadline.close()
     deadline.close()
-    assert timers._heap[0].callback is None
+    assert timer.callback is None
     loop.advance(2.0)
     assert met == []

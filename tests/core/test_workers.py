@@ -152,6 +152,20 @@ def homes(workers: StillWorkers, *streams: int) -> list[Worker]:
     return made
 
 
+def shared(workers: StillWorkers, *streams: int) -> list[Worker]:
+    """As `homes`, but of quick handlers, so that others of their kind may join them."""
+    made = []
+    for count in streams:
+        submit(workers, quick=True)
+        workers.settle()
+        (worker,) = workers.doing
+        workers.home(worker, count)
+        workers.wake(worker)
+        made.append(worker)
+    assert set(workers._idle_homes) == workers._shared == set(made)
+    return made
+
+
 # Waking.
 
 
@@ -299,7 +313,7 @@ def test_streams_have_a_budget_of_their_own():
     assert workers.adopt(first)
     assert not workers.adopt(second)
     assert workers.statistics()[3:] == (1, 1)
-    assert (second.streams, workers._homed, workers._homes) == (0, 1, 1)
+    assert (first.streams, second.streams) == (1, 0)
     (ask,) = submit(workers)  # the stream has left the budget of requests
     assert ask.refused == 0
 
@@ -371,22 +385,58 @@ def test_a_home_whose_streams_have_ended_takes_requests_again():
 
 def test_quick_handlers_share_homes_once_there_are_enough():
     workers = make(home_threads=2)
-    first, second = homes(workers, 2, 1)
-    submit(workers, quick=True)
-    assert workers.awake() == [second], "the least loaded one"
-    workers.settle()
-    workers.home(second)
-    workers.wake(second)
-    submit(workers, quick=True)
-    assert workers.awake()[0] in (first, second)
+    first, second = shared(workers, 3, 1)
+    assert first is not second
+    for _ in range(4):
+        submit(workers, quick=True)
+        (worker,) = workers.awake()
+        assert worker.streams == min(first.streams, second.streams)
+        workers.settle()
+        workers.home(worker)
+        workers.wake(worker)
+    assert (first.streams, second.streams) in ((4, 4), (3, 5), (5, 3))
 
 
-@pytest.mark.parametrize(("quick", "count"), [(False, 2), (True, 1)])
-def test_others_and_the_first_few_get_a_thread_of_their_own(quick, count):
+def test_a_shared_home_at_work_leaves_a_quick_request_to_another():
     workers = make(home_threads=2)
-    homes(workers, *[1] * count)
-    submit(workers, quick=quick)
-    assert len(workers.unstarted) == 1
+    first, second = shared(workers, 1, 5)
+    workers.send_home(first, Home())
+    workers.settle()
+    submit(workers, quick=True)
+    assert workers.awake() == [second]
+
+
+def test_with_every_shared_home_at_work_a_quick_request_does_not_wait():
+    workers = make(home_threads=1)
+    (home,) = shared(workers, 1)
+    workers.send_home(home, Home())
+    workers.settle()
+    (ask,) = submit(workers, quick=True)
+    workers.settle()
+    assert ask in workers.doing.values()
+
+
+def test_a_handler_that_has_not_proven_quick_does_not_run_on_a_shared_home():
+    workers = make(home_threads=1)
+    (home,) = shared(workers, 1)
+    submit(workers)
+    assert workers.awake() == workers.unstarted
+    assert home not in workers.awake()
+
+
+def test_a_shared_home_that_drains_leaves_a_slow_request_to_another():
+    """It was woken for a quick one; behind that waits one that may block."""
+    workers = make(home_threads=1)
+    (home,) = shared(workers, 1)
+    (quick,) = submit(workers, quick=True)
+    (slow,) = submit(workers)
+    workers.settle()
+    assert workers.doing[home] is quick
+    assert workers.wake(home) is None
+    workers.settle()
+    (other,) = workers.doing
+    assert other is not home
+    assert workers.doing[other] is slow
 
 
 def test_at_the_most_threads_anybody_shares():
@@ -426,7 +476,7 @@ def test_with_everybody_at_work_a_request_waits_for_the_first_who_finishes():
 def test_homes_above_the_average_do_not_pass_a_request_to_and_fro():
     """The homes below the average are all at work; the idle ones may not each refuse and wake the other."""
     workers = make(home_threads=4)
-    made = homes(workers, 1, 1, 10, 10)
+    made = shared(workers, 1, 1, 10, 10)
     for worker in made[:2]:
         workers.send_home(worker, Home())
     workers.settle()
@@ -438,7 +488,7 @@ def test_homes_above_the_average_do_not_pass_a_request_to_and_fro():
 
 def test_one_drainer_does_not_become_everybodys_home():
     workers = make(home_threads=4)
-    homes(workers, 1, 1, 1, 1)
+    shared(workers, 1, 1, 1, 1)
     submit(workers, 20, quick=True)
     for _ in range(200):
         for worker in workers.awake():
@@ -654,15 +704,13 @@ class Scheduling(RuleBasedStateMachine):
             return
         workers = self.workers
         threads = workers._threads
-        assert all(count >= 0 for count in workers._running.values())
-        assert sum(workers._running.values()) == len(threads)
-        assert workers._running == {kind: Counter(w.kind for w in threads)[kind] for kind in Kind}
+        facts = Counter(worker.kind for worker in threads)
+        assert [workers._running[kind] for kind in Kind] == [facts[kind] for kind in Kind]
         assert workers.statistics().requests <= workers._limits.max_requests
         assert len(threads) <= workers._limits.max_threads
         assert all(worker.streams >= 0 for worker in threads)
-        if not self.stopped:
-            assert workers._homed == sum(worker.streams for worker in threads)
-            assert workers._homes == sum(worker.streams > 0 for worker in threads)
+        assert workers._shared <= threads
+        assert len(workers._shared) <= workers._limits.home_threads
         idle = set(workers._idle_free) | set(workers._idle_homes)
         assert len(idle) == len(workers._idle_free) + len(workers._idle_homes)
         assert idle <= threads
@@ -934,5 +982,5 @@ def test_many_requests_and_streams_on_real_threads(real, seed):
             workers.send_home(stream.worker, stream)
         ended += finished.acquire(timeout=0.001)
     assert wrong == []
-    assert workers._homed == workers._homes == 0
+    assert all(worker.streams == 0 for worker in workers._threads)
     assert workers.statistics().queued == 0
