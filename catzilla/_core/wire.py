@@ -70,6 +70,8 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
+        if self._secure:
+            self._transport.close()  # the client has done it; but a TLS transport of 3.10 warns unless it is told
         self._then = None
         self._deadline.close()
         if self._file is not None:
