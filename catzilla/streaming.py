@@ -87,9 +87,10 @@ class StreamingResponse(Response):
         if items is None:
             items = ()
         elif callable(content):
-            items = _check_content(items, f"the function {_name(content)} returned")
-            assert items is not None
-            assert not callable(items)
+            what = f"the function {_name(content)} returned"
+            items = _check_content(items, what)
+            if callable(items):
+                raise TypeError(f"{what} a function, {_name(items)}: call it, or pass it itself")
         for wrapper in self._wrappers:
             items = wrapper(items)
         event_stream = self.content_type.startswith("text/event-stream")
