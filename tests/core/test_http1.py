@@ -491,6 +491,7 @@ def test_which_statuses_have_no_body(status, expected):
     ("status", "headers", "method", "version", "expected"),
     [
         (200, [], "GET", "1.1", (Framing.CHUNKED, None)),
+        (200, [(b"X-Mine", b"7")], "GET", "1.1", (Framing.CHUNKED, None)),
         (200, [], "GET", "1.0", (Framing.CLOSE, None)),
         (200, [(b"Content-Length", b"7")], "GET", "1.1", (Framing.LENGTH, 7)),
         (200, [(b"content-length", b"7")], "GET", "1.0", (Framing.LENGTH, 7)),

@@ -546,6 +546,18 @@ def test_a_parked_stream_keeps_little(line):
     assert line.armed == []
 
 
+def test_a_request_behind_a_stream_waits_for_its_end(line):
+    line.receive(GET)
+    line.run(stream(b"x", Pause(1)))
+    line.receive(GET[:5], GET[5:])
+    assert line.bench.workers.submitted == []
+    line.bench.loop.advance(1)
+    line.bench.finish()
+    assert line.sent == STREAM_HEAD + b"1\r\nx\r\n" + LAST_CHUNK
+    line.run(OK)
+    assert line.sent == OK_SENT
+
+
 def test_a_stream_to_http_1_0_ends_with_the_connection(line):
     line.receive(OLD)
     line.run(stream(b"one"))
@@ -612,6 +624,12 @@ def test_head_closes_the_generator_unstarted(line):
     line.run(Reply(200, [(b"Content-Length", b"7")], Source(tracked.items(b"x"))))
     assert tracked.started == 0
     assert b"content-length: 7\r\n" in line.sent
+    assert line.connection.is_idle
+
+
+def test_head_of_what_cannot_be_closed(line):
+    line.receive(HEAD_REQUEST)
+    line.run(Reply(200, [], Source([b"x"])))
     assert line.connection.is_idle
 
 
@@ -920,6 +938,14 @@ def test_stopping_now_interrupts_whoever_waits(line):
     assert exchange.waits.interrupted.code == 1001
     assert line.transport.aborted
     assert gone(line)
+
+
+def test_stopping_now_in_the_middle_of_a_head(line):
+    line.receive(GET[:5])
+    line.connection.stop()
+    assert not line.transport.closing
+    line.connection.stop_now()
+    assert line.transport.aborted
 
 
 def test_stopping_now_closes_a_stream(line):

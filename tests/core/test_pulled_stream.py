@@ -372,6 +372,18 @@ def test_another_stream_at_home_gets_its_turn_after_a_burst(bench):
     assert bench.worker.inbox.get_nowait() is other
 
 
+def test_without_a_home_there_is_nobody_to_be_fair_to(bench):
+    def slow():
+        for _ in range(3):
+            bench.loop.advance(0.01)
+            yield b"x"
+
+    stream = bench.pulled(slow(), home=False)
+    bench.begin(stream)
+    stream.run(None)
+    assert bench.handle.names() == ["wake", "_over"]
+
+
 # Pauses.
 
 
@@ -667,6 +679,19 @@ def test_an_early_failure_after_the_grace_of_the_head_cuts(bench, tracked):
     assert bench.sink.replies == []
     assert bench.sink.outcome == ["failed"]
     assert bench.sink.data == HEAD
+    assert bench.bridge.errors == 1
+
+
+def test_an_early_failure_whose_head_leaves_at_that_very_moment(bench, tracked, caplog):
+    stream = bench.pulled(tracked.items(ValueError("early")), fail_early=lambda error: Reply(503, [], b"no"))
+    bench.begin(stream)
+    stream.run(bench.worker)
+    assert bench.handle.names() == ["_replace"]
+    bench.loop.advance(bench.limits.head_grace)
+    assert bench.sink.writes == [HEAD]
+    bench.finish()
+    assert bench.sink.replies == []
+    assert bench.sink.outcome == ["failed"]
     assert bench.bridge.errors == 1
 
 
