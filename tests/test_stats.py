@@ -1,0 +1,101 @@
+"""Statistics over all servers of the process, those that have stopped included."""
+
+from __future__ import annotations
+
+import pytest
+
+from catzilla import stats
+from catzilla._core.pulled_stream import Pause
+from catzilla._core.stream import State
+from catzilla._core.workers import WorkerStatistics
+from catzilla.stats import StreamingStats, streaming_stats
+from tests.core.fakes import Bench, Tracked
+
+
+class Services:
+    """A server as far as statistics know one."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+        self.bridge = self.bench.bridge
+        self.workers = self
+        self.connections = {1, 2, 3}
+        self.requests = 10
+
+    def statistics(self) -> WorkerStatistics:
+        return WorkerStatistics(threads=4, idle=1, queued=2, requests=1, streams=2)
+
+    def stream(self, *items):
+        stream = self.bench.pulled(Tracked().items(*items))
+        self.bench.begin(stream)
+        stream.run(self.bench.worker)
+        self.bench.settle()
+        return stream
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """No other server, and totals from zero."""
+    monkeypatch.setattr(stats, "_servers", [])
+    monkeypatch.setattr(stats, "_ended", dict.fromkeys(stats._ended, 0))
+
+
+@pytest.fixture
+def server():
+    services = Services()
+    stats.register(services)
+    return services
+
+
+def test_nothing_at_all():
+    figures = streaming_stats()
+    assert isinstance(figures, StreamingStats)
+    assert figures.streams == ()
+    assert figures.active_streams == figures.total_streams == figures.threads == figures.connections == 0
+    assert figures.avg_throughput_mbps == 0.0
+
+
+def test_what_is_live(server):
+    asleep = server.stream(b"12345", Pause(10))
+    server.bench.sink.full = True
+    server.stream(b"x" * 100_000, b"y")
+    figures = streaming_stats()
+    assert (figures.active_streams, figures.parked_streams, figures.total_streams) == (2, 2, 2)
+    assert figures.total_bytes_streamed == 100_005
+    assert figures.avg_throughput_mbps == pytest.approx(100_005 * 8 / 1e6 / stats.WINDOW)
+    assert figures.backpressure_pauses == 1
+    assert (figures.connections, figures.total_requests) == (3, 10)
+    assert (figures.threads, figures.idle_threads, figures.queued_requests) == (4, 1, 2)
+    assert (figures.running_requests, figures.running_streams) == (1, 2)
+    assert {row.state for row in figures.streams} == {State.SLEEPING.value, State.PARKED.value}
+    assert {row.bytes_sent for row in figures.streams} == {5, 100_000}
+    assert asleep.state is State.SLEEPING
+
+
+def test_a_running_stream_is_not_parked(server):
+    stream = server.stream(b"1", Pause(1))
+    stream.state = State.RUNNING
+    assert streaming_stats().parked_streams == 0
+
+
+def test_failures_and_departures(server):
+    server.stream(b"1", ValueError("broken"))
+    server.bridge.client_disconnects += 2
+    figures = streaming_stats()
+    assert (figures.connection_errors, figures.client_disconnects) == (1, 2)
+    assert figures.active_streams == 0
+
+
+def test_two_servers_add_up(server):
+    stats.register(Services())
+    figures = streaming_stats()
+    assert (figures.connections, figures.threads, figures.total_requests) == (6, 8, 20)
+
+
+def test_a_server_that_has_stopped_leaves_its_totals_and_nothing_else(server):
+    server.stream(b"12345")
+    stats.unregister(server)
+    figures = streaming_stats()
+    assert (figures.total_streams, figures.total_bytes_streamed, figures.total_requests) == (1, 5, 10)
+    assert (figures.connections, figures.threads, figures.active_streams) == (0, 0, 0)
+    assert figures.avg_throughput_mbps == 0.0
