@@ -1,4 +1,4 @@
-"""Tokens as a language model gives them, one after the other; a thousand readers at once need no thousand threads.
+"""Tokens as an LLM gives them, one after the other; a thousand readers at once need no thousand threads.
 
 Run it with `catzilla run examples.token_stream:app`, then
 `curl -N 'http://127.0.0.1:8000/tokens?prompt=Why+streams'`.
