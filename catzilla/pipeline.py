@@ -14,7 +14,7 @@ from typing import Any
 from catzilla._core.dispatch import Exchange
 from catzilla._core.http1 import stream_framing
 from catzilla._core.limits import Limits
-from catzilla._core.messages import Reply, RequestHead, Source
+from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
 from catzilla._core.workers import Pace, current
 from catzilla._core.written_stream import WrittenStream
 from catzilla.error_pages import error_response, exception_response
@@ -154,7 +154,10 @@ class _Handling:
         finally:
             current.go_live = None
         if self.live is None and isinstance(response, StreamingResponse) and response._writer is not None:
-            self._begin_unwritten(response)
+            try:
+                self._begin_unwritten(response)
+            except Exception as error:  # of post-route middleware, say
+                return self._finish(self._error(error), failing=True)
         return self._finish(response) if self.live is None else self._returned_live(response)
 
     def _respond(self) -> Response:
@@ -203,6 +206,8 @@ class _Handling:
         reply = self._finish(self._error(error), failing=True)
         if not isinstance(reply.body, bytes):
             logger.error("handler=%s: the answer to a stream that fails must be a plain response", self.plan.name)
+            if isinstance(reply.body, FileSpan):
+                reply.body.file.close()
             return exception_response(self.request, error, production=True).reply(self.request.head)
         return reply
 
@@ -231,7 +236,7 @@ class _Handling:
         except Disconnected:
             return
         if writer.closed:
-            stream.end()
+            stream.end(failed=writer.aborted)
 
     def _returned_live(self, response: Response) -> Reply:
         if response is not self.live:

@@ -41,6 +41,7 @@ class StreamingWriter:
         self._collected: list[bytes] | None = None if self._go_live is not None else []
         self._stream: WrittenStream | None = None
         self._closed = False
+        self.aborted = False  # closed by `abort`, or by an exception inside `with`
         self._starting = threading.Lock()  # two threads may make the first write
 
     def __repr__(self) -> str:
@@ -106,6 +107,7 @@ class StreamingWriter:
         self._finish(failed=True)
 
     def _finish(self, *, failed: bool) -> None:
+        self.aborted = failed if not self._closed else self.aborted
         self._closed = True
         if self._stream is not None:
             self._stream.end(failed=failed)
@@ -118,9 +120,9 @@ class StreamingWriter:
         with self._starting:
             if self._stream is None:
                 assert self._go_live is not None
-                response, self._response = self._response, None
-                self._stream = self._go_live(response)
-                self._go_live = None  # it leads back here, and a writer that everybody forgets must end at once
+                self._stream = self._go_live(self._response)
+                # Both lead back here, and a writer that everybody forgets must end at once.
+                self._response = self._go_live = None
             return self._stream
 
     def __enter__(self) -> StreamingWriter:
