@@ -63,6 +63,9 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
     def _be_child(self) -> None:
+        # A terminal sends Ctrl-C to its whole foreground group. With what the parent passes on, that would be a second
+        # signal, which ends a process at once.
+        os.setpgrp()
         for number in _STOPPING:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
