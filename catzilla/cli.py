@@ -6,9 +6,11 @@ mend are one line: 2 for a command that makes no sense, 1 for an address that ca
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import click
@@ -17,8 +19,8 @@ from catzilla import __version__
 from catzilla.app import Catzilla
 from catzilla.errors import SettingsError
 from catzilla.loading import LoadError, load_app
-from catzilla.reload import INHERITED, inherited_socket, run_with_reload
-from catzilla.serve import bind, run
+from catzilla.reload import inherited_socket, reloaded_settings, run_with_reload
+from catzilla.serve import listening, run
 from catzilla.settings import Option, Settings, options, unknown_variables
 
 
@@ -64,18 +66,18 @@ def run_command(target: str, **flags: Any) -> None:
     A flag beats its environment variable, which is in brackets. Sizes take k, M and G.
     """
     settings = _settings(flags)
-    for variable in unknown_variables({name: value for name, value in os.environ.items() if name not in INHERITED}):
+    inherited = inherited_socket()
+    if inherited is not None:
+        _serve(_load(target), reloaded_settings(settings), [inherited])
+        return
+    for variable in unknown_variables(os.environ):
         click.echo(f"catzilla: {variable} is not a setting", err=True)
-    try:
-        if settings.reload and INHERITED[0] not in os.environ:
-            sys.exit(run_with_reload(bind(settings), settings))
-        app = _load(target)
-        inherited = inherited_socket()
-        run(app, settings, sockets=None if inherited is None else [inherited])
-    except SettingsError as error:
-        _fail(str(error), 2)
-    except OSError as error:
-        _fail(error.strerror or str(error), 1)
+    if settings.reload:
+        with _listening(settings) as sockets:
+            sys.exit(_watch(sockets, settings))
+    app = _load(target)
+    with _listening(settings) as sockets:
+        _serve(app, settings, sockets)
 
 
 @main.command("routes")
@@ -91,6 +93,31 @@ def routes_command(target: str) -> None:
 def _settings(flags: dict[str, Any]) -> Settings:
     try:
         return Settings.load(flags, os.environ)
+    except SettingsError as error:
+        _fail(str(error), 2)
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    """As `listening`, and an address that is taken is one line. An `OSError` of the app's own keeps its traceback."""
+    with contextlib.ExitStack() as stack:
+        try:
+            sockets = stack.enter_context(listening(settings))
+        except OSError as error:
+            _fail(error.strerror or str(error), 1)
+        yield sockets
+
+
+def _serve(app: Catzilla, settings: Settings, sockets: list[socket.socket]) -> None:
+    try:
+        run(app, settings, sockets=sockets)
+    except SettingsError as error:
+        _fail(str(error), 2)
+
+
+def _watch(sockets: list[socket.socket], settings: Settings) -> int:
+    try:
+        return run_with_reload(sockets, settings)
     except SettingsError as error:
         _fail(str(error), 2)
 

@@ -26,6 +26,8 @@ def load_app(target: str) -> Catzilla:
     if module_name.endswith(".py") or "/" in module_name:
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
         raise LoadError(f"{target!r} is a file: write the module's name, {dotted}:{attribute or 'app'}")
+    if module_name.startswith("."):
+        raise LoadError(f"{target!r}: write the module's whole name, without a dot in front")
     module = _import(module_name, target)
     found = _resolve(module, attribute or "app", target)
     if isinstance(found, Catzilla):

@@ -88,6 +88,7 @@ class Server:
         except BaseException:
             for sock in sockets:
                 sock.close()
+            self._remove_socket_file()
             raise
         self._http = http
         assert http.services is not None
@@ -125,9 +126,8 @@ class Server:
         return list(self._http.left_streams) if self._http is not None else []
 
     def _remove_socket_file(self) -> None:
-        if self.settings.uds is not None and self._sockets is None:
-            with contextlib.suppress(OSError):
-                os.unlink(self.settings.uds)
+        if self._sockets is None:
+            remove_socket_file(self.settings)
 
 
 def bind(settings: Settings) -> list[socket.socket]:
@@ -135,6 +135,25 @@ def bind(settings: Settings) -> list[socket.socket]:
     if settings.uds is not None:
         return [bind_unix(settings.uds)]
     return [bind_tcp(settings.host, settings.port)]
+
+
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    """The sockets of `bind` for as long as the context lasts; then they are closed and a socket file is removed."""
+    sockets = bind(settings)
+    try:
+        yield sockets
+    finally:
+        for sock in sockets:
+            sock.close()
+        remove_socket_file(settings)
+
+
+def remove_socket_file(settings: Settings) -> None:
+    """Remove the file of the Unix socket that the settings ask for, if they do and it is there."""
+    if settings.uds is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(settings.uds)
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
@@ -161,26 +180,29 @@ def logs_access(app: Catzilla, settings: Settings) -> bool:
 def run(app: Catzilla, settings: Settings, *, sockets: Sequence[socket.socket] | None = None) -> None:
     """Serve until Ctrl-C, SIGTERM or `app.stop()`; with `settings.workers` over 1, in that many processes. Blocks.
 
-    Raises: as `Server.start` does.
+    Raises: as `Server.start` does, and `SettingsError` for `reload`: only a command can be run again.
     """
+    if settings.reload and sockets is None:
+        raise SettingsError("reload needs the command line: catzilla run module:app --reload")
     configure_logging()
-    if settings.workers > 1:
-        shared = list(sockets) if sockets is not None else bind(settings)
+    if settings.workers == 1:
+        _serve_one(app, settings, sockets, show=app.show_banner)
+        return
+    tls_context(settings)  # what is wrong with it is one error here, not one a process again and again
+    with listening(settings) if sockets is None else contextlib.nullcontext(list(sockets)) as shared:
         if app.show_banner:
             urls = [describe(sock, secure=settings.ssl_certfile is not None) for sock in shared]
             print(banner(app, urls, settings), file=sys.stderr, flush=True)
         grace = settings.limits.shutdown_grace + 1.0
         Supervisor(settings.workers, lambda: _serve_one(app, settings, shared, show=False), grace).run()
-    else:
-        _serve_one(app, settings, sockets, show=app.show_banner)
 
 
 def _serve_one(app: Catzilla, settings: Settings, sockets: Sequence[socket.socket] | None, *, show: bool) -> None:
     server = Server(app, settings, sockets=sockets)
     server.start()
-    if show:
-        print(banner(app, server.urls, settings), file=sys.stderr, flush=True)
-    with _signals(server):
+    with _signals(server):  # before the banner: whoever reads it may send a signal
+        if show:
+            print(banner(app, server.urls, settings), file=sys.stderr, flush=True)
         server.wait()
 
 
