@@ -1,10 +1,9 @@
-"""`catzilla ...` and scripts as processes of their own, in a directory of the test's own; all of them are ended by their id."""
+"""`catzilla ...` and scripts as processes, in a directory of the test's own; what is left is ended by its id."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import selectors
 import signal
 import socket
@@ -56,8 +55,9 @@ class Command(Process):
         self.errors = self.output = b""
 
     def descendants(self) -> set[int]:
-        """The ids of the processes that it has started."""
-        return {child.pid for child in psutil.Process(self.process.pid).children(recursive=True)}
+        """The ids of the processes that it has started and that still run."""
+        children = {child.pid for child in psutil.Process(self.process.pid).children(recursive=True)}
+        return set(filter(is_alive, children))
 
     def connect(self) -> HttpConnection:
         return HttpConnection(Origin("127.0.0.1", self.port))
@@ -115,8 +115,3 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def plain(text: bytes) -> str:
-    """What a command said, without the paths in tracebacks wrapping a message."""
-    return re.sub(r"\s+", " ", text.decode())
