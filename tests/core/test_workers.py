@@ -677,7 +677,9 @@ class Scheduling(RuleBasedStateMachine):
             self.streams.append((worker, job))
         self.take_up(worker)
 
-    @precondition(lambda self: self.streams)
+    @precondition(
+        lambda self: self.streams and not self.stopped
+    )  # a server stops its workers when its streams are over
     @rule(data=st.data())
     def send_home(self, data):
         index = data.draw(st.integers(0, len(self.streams) - 1))
