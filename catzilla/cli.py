@@ -71,7 +71,7 @@ def run_command(target: str, **flags: Any) -> None:
         _serve(_load(target), reloaded_settings(settings), [inherited])
         return
     for variable in unknown_variables(os.environ):
-        click.echo(f"catzilla: {variable} is not a setting", err=True)
+        click.echo(f"catzilla: there is no setting {variable}", err=True)
     if settings.reload:
         with _listening(settings) as sockets:
             sys.exit(_watch(sockets, settings))
