@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from catzilla._core.body import IncomingBody, NoBody
@@ -151,7 +150,7 @@ class Exchange:
         if not isinstance(body, Source):
             if isinstance(body, FileSpan) and not self.connection.can_send_files:
                 length = (b"content-length", b"%d" % body.length)
-                body = Source(_read_file(body))
+                body = Source(_FileReader(body))
                 reply = Reply(reply.status, [*reply.headers, length], body)
             else:
                 self.services.handle.post(self.connection.send_reply, self, reply)
@@ -216,11 +215,28 @@ class Exchange:
         self.body = None
 
 
-def _read_file(span: FileSpan) -> Iterator[bytes]:
-    """A file as a stream, for where the kernel cannot send it by itself."""
-    with span.file as file:
-        file.seek(span.offset)
-        left = span.length
-        while left > 0 and (data := file.read(min(left, 256 * 1024))):
-            left -= len(data)
-            yield data
+class _FileReader:
+    """A file as a stream, for where the kernel cannot send it by itself.
+
+    Not a generator: closing one that has not begun would leave the file open.
+    """
+
+    def __init__(self, span: FileSpan) -> None:
+        self._file = span.file
+        self._left = span.length
+        span.file.seek(span.offset)
+
+    def __iter__(self) -> _FileReader:
+        return self
+
+    def __next__(self) -> bytes:
+        data = self._file.read(min(self._left, 256 * 1024)) if self._left > 0 else b""
+        if not data:
+            self.close()
+            raise StopIteration
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+        self._left = 0
