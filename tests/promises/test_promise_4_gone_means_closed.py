@@ -405,20 +405,3 @@ def test_a_hundred_clients_that_leave_at_once(app, live_server, record_property)
     record_property("seconds_to_finally", last)
     assert last < AT_MOST
     assert ended.empty()
-
-
-def test_requests_queued_behind_a_stream_do_not_hide_that_the_client_left(app, live_server, watched):
-    @app.get("/")
-    def handler():
-        watched.home = threading.get_ident()
-        return StreamingResponse(watched.watch(paused(watched)))
-
-    live = live_server(app)
-    client = RawClient(live, get("/"))
-    client.read_until(b"\r\n\r\n")
-    assert watched.suspended.wait(PATIENCE)
-    for _ in range(3):
-        client.send(get("/" + "x" * 8000) * 4)
-    left_at = perf_counter()
-    client.reset()
-    watched.assert_ended_once(left_at, {"GeneratorExit"})

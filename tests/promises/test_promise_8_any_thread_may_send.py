@@ -82,6 +82,9 @@ def test_several_threads_at_once_lose_and_tear_nothing(app, live_server, writers
     live = live_server(app, stream_buffer_bytes=buffer, stream_buffer_start_bytes=16 * 1024)
     with live.stream("/", receive_buffer_bytes=8192) as client:
         w = writers.get(timeout=PATIENCE)
+        w.flush()
+        eventually(lambda: streams_of(live), "the stream is there")
+        (stream,) = streams_of(live)
         begin = threading.Barrier(THREADS)
 
         def write(thread: int) -> None:
@@ -106,6 +109,7 @@ def test_several_threads_at_once_lose_and_tear_nothing(app, live_server, writers
         mine = [line for line in received if line.startswith(b"%d:" % thread)]
         assert mine == lines_of(thread), f"the lines of thread {thread} are not whole and in order"
     assert len(received) == THREADS * LINES
+    assert stream.pending == 0, "what is held was miscounted, and its bound with it"
 
 
 def test_the_first_write_may_come_from_several_threads(app, live_server, writers):
