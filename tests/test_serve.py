@@ -16,7 +16,7 @@ from catzilla import Catzilla, serve, stats
 from catzilla._core.limits import Limits
 from catzilla.banner import banner
 from catzilla.errors import SettingsError
-from catzilla.serve import Server, _signals, bind, configure_logging, logs_access, run, tls_context
+from catzilla.serve import Server, _Signals, bind, configure_logging, logs_access, run, tls_context
 from catzilla.settings import Settings
 
 QUICK = Limits(shutdown_grace=0.2)
@@ -311,6 +311,9 @@ class Stopped:
     def request_stop(self, grace: float | None = None) -> None:
         self.asked.append(grace)
 
+    def when_ended(self, callback) -> None:
+        self.end = callback
+
 
 @pytest.mark.parametrize(
     ("number", "production", "grace", "expected"),
@@ -331,7 +334,7 @@ def test_signals_stop_it_and_ctrl_c_hurries_in_development(number, production, g
 
     monkeypatch.setattr(os, "_exit", leave)
     server, before = Stopped(production, grace), signal.getsignal(number)
-    with _signals(server):
+    with _Signals(server):
         signal.raise_signal(number)
         assert server.asked == [expected]
         with pytest.raises(Left) as caught:  # the second one ends the process at once
@@ -345,7 +348,7 @@ def test_outside_of_the_main_thread_there_are_no_signals():
     seen = []
 
     def use():
-        with _signals(Stopped(False)):
+        with _Signals(Stopped(False)):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)
@@ -353,3 +356,29 @@ def test_outside_of_the_main_thread_there_are_no_signals():
     thread.start()
     thread.join(10)
     assert seen == [before]
+
+
+def test_the_end_of_the_server_ends_the_wait(app, server):
+    server.start()
+    with _Signals(server) as signals:
+        threading.Thread(target=app.stop).start()
+        signals.wait()
+    assert server.wait(0)
+
+
+def test_a_server_that_has_ended_already_is_not_waited_for(server):
+    server.start()
+    server.stop()
+    with _Signals(server) as signals:
+        signals.wait()
+
+
+def test_a_server_that_failed_says_so_to_who_waits(server, monkeypatch, caplog):
+    async def fail(self, services):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("catzilla._core.server.HTTPServer._stop_connections", fail)
+    server.start()
+    with _Signals(server) as signals, pytest.raises(RuntimeError, match="a fault of ours"):
+        server.request_stop()
+        signals.wait()
