@@ -24,6 +24,7 @@ from catzilla._core.errors import (
     CatzillaError,
     Disconnected,
     LocalProtocolError,
+    Overloaded,
     ProtocolError,
     RemoteProtocolError,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "HTTPError",
     "HandlerReturnError",
     "LocalProtocolError",
+    "Overloaded",
     "ProtocolError",
     "RemoteProtocolError",
     "RouteError",

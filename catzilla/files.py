@@ -6,6 +6,7 @@ Decides which header fields describe a file and which part of it goes out. Does 
 
 from __future__ import annotations
 
+import errno
 import mimetypes
 import os
 import stat
@@ -50,6 +51,10 @@ class FileResponse(Response):
             self._seen = _regular(os.stat(self.path))
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
             raise HTTPError(404, "no such file") from error
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise HTTPError(404, "no such file") from error
+            raise
         super().__init__(status_code, content_type or guess_content_type(self.path.name), "", headers)
         self.headers.setdefault("Accept-Ranges", "bytes")
         self.headers.setdefault("ETag", _etag(self._seen))

@@ -18,7 +18,7 @@ from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
 from catzilla._core.workers import Pace, current
 from catzilla._core.written_stream import WrittenStream
 from catzilla.error_pages import error_response, exception_response
-from catzilla.errors import BodyTooLarge, Disconnected, HTTPError, RemoteProtocolError
+from catzilla.errors import BodyTooLarge, Disconnected, HTTPError, Overloaded, RemoteProtocolError
 from catzilla.handlers import BoundHandler
 from catzilla.middleware import Chain, MiddlewareStack
 from catzilla.request import Request
@@ -113,7 +113,7 @@ class Pipeline:
                 return coerce(handler(request, error), f"exception handler for {kind.__name__}")
         if isinstance(error, HTTPError):
             return error_response(request, error)
-        logger.error("handler=%s method=%s path=%s failed", name, request.method, request.path, exc_info=error)
+        logger.error("handler=%s method=%s target=%s failed", name, request.method, request.head.target, exc_info=error)
         if self.internal_error_handler is not None:
             return coerce(self.internal_error_handler(request, error), "internal error handler")
         return exception_response(request, error, production=self.production)
@@ -144,9 +144,9 @@ class _Handling:
         current.go_live = self.go_live
         try:
             response = self._respond()
-        except Disconnected:
-            return self._broken()
         except Exception as error:
+            if isinstance(error, Disconnected) and self.exchange.waits.interrupted is not None:
+                return self._broken()
             if self.live is None:
                 return self._finish(self._error(error))
             logger.error("handler=%s failed while it was writing; cut", self.plan.name, exc_info=error)
@@ -257,6 +257,8 @@ def _as_http_error(error: Exception) -> Exception:
         return HTTPError(413, str(error))
     if isinstance(error, RemoteProtocolError):
         return HTTPError(error.status, str(error))
+    if isinstance(error, Overloaded):
+        return HTTPError(503, str(error), {"Retry-After": "1"})
     return error
 
 

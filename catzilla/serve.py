@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from catzilla import app as app_module
@@ -116,6 +116,18 @@ class Server:
                 hook()
         return True
 
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called on the loop thread once it has ended; at once if it has. One at a time."""
+        assert self._http is not None
+        self._http.on_end = callback
+        if self._http.wait(0):
+            callback()
+
+    def raise_failure(self) -> None:
+        """Raise what ended the server, if it was not asked to end."""
+        if self._http is not None and self._http.failure is not None:
+            raise self._http.failure
+
     def stop(self, grace: float | None = None) -> None:
         """Stop, and return when it has: at most the grace and a second later. [any thread but a worker]"""
         self.request_stop(grace)
@@ -200,36 +212,61 @@ def run(app: Catzilla, settings: Settings, *, sockets: Sequence[socket.socket] |
 def _serve_one(app: Catzilla, settings: Settings, sockets: Sequence[socket.socket] | None, *, show: bool) -> None:
     server = Server(app, settings, sockets=sockets)
     server.start()
-    with _signals(server):  # before the banner: whoever reads it may send a signal
+    with _Signals(server) as signals:  # before the banner: whoever reads it may send a signal
         if show:
             print(banner(app, server.urls, settings), file=sys.stderr, flush=True)
-        server.wait()
+        signals.wait()
 
 
-@contextlib.contextmanager
-def _signals(server: Server) -> Iterator[None]:
-    """Have SIGINT and SIGTERM stop the server, and the second of them end the process at once.
+class _Signals:
+    """Has SIGINT and SIGTERM stop a server, and the second of them end the process at once.
+
+    The main thread waits on a descriptor and not on a lock: the kernel may hand a signal of the process to any thread
+    that it interrupts anyway (the loop's, for io_uring). Python then notes it, but only a byte on the wakeup
+    descriptor makes the main thread look.
 
     Outside the main thread Python takes no signal handlers; then `app.stop()` is the way to stop.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    seen: list[int] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        if seen:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self._reader, self._writer = socket.socketpair()
+        self._seen = False
+
+    def __enter__(self) -> _Signals:
+        self._writer.setblocking(False)
+        if self._is_main:
+            self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._server.when_ended(self._wake)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_main:
+            signal.set_wakeup_fd(self._previous_fd)
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+        self._reader.close()
+        self._writer.close()
+
+    def wait(self) -> None:
+        """Block until the server has ended."""
+        while not self._server.wait(0):
+            self._reader.recv(4096)  # a signal's number, whose handler runs before the next line, or the end
+        self._server.raise_failure()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full, and so awake; or closed already
+            self._writer.send(b"\0")
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._seen:
             os._exit(128 + number)
-        seen.append(number)
+        self._seen = True
+        server = self._server
         hurry = number == signal.SIGINT and not server.app.production
         server.request_stop(min(CTRL_C_GRACE, server.settings.limits.shutdown_grace) if hurry else None)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def configure_logging() -> None:

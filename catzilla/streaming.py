@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from catzilla._core.clock import monotonic
 from catzilla._core.messages import Source
 from catzilla._core.pulled_stream import Pause
 from catzilla._core.waits import Waits
@@ -159,11 +160,13 @@ class CurrentStream:
         """
         if not isinstance(source, queue.Queue):
             raise TypeError(f"get() takes a queue.Queue, not {type(source).__name__}")
+        deadline = None if timeout is None else monotonic() + timeout
         while True:
             try:
                 return source.get_nowait()
             except queue.Empty:
-                if not self._waits.wait_for(source.not_empty, source._qsize, timeout):
+                left = None if deadline is None else deadline - monotonic()
+                if not self._waits.wait_for(source.not_empty, lambda: _has_news(source), left):
                     raise
 
 
@@ -177,6 +180,11 @@ def current_stream() -> CurrentStream:
 
 def _never() -> bool:
     return False
+
+
+def _has_news(source: queue.Queue[Any]) -> bool:
+    """Whether `get_nowait` would not say "empty": also for a queue that was shut down (Python 3.13)."""
+    return bool(source._qsize()) or getattr(source, "is_shutdown", False)
 
 
 def _name(function: object) -> str:

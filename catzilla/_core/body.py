@@ -1,13 +1,12 @@
 """A request's body between the loop, which fills it, and the handler, which reads it.
 
 Bounded by `body_buffer_bytes`: over that the socket is not read, until the handler has taken some. The pieces are
-appended by the loop and taken by the handler, both under `_changed`.
+put in by the loop and taken by the handler, both under `_changed`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from catzilla._core.waits import Waits
@@ -16,17 +15,17 @@ from catzilla._core.waits import Waits
 class IncomingBody:
     """The body of one request; read at most once."""
 
-    __slots__ = ("_changed", "_complete", "_error", "_limit", "_pieces", "_resume", "_size", "_started", "_waits")
+    __slots__ = ("_buffer", "_changed", "_complete", "_error", "_limit", "_resume", "_waits", "received", "started")
 
     def __init__(self, waits: Waits, limit: int, resume: Callable[[], None]) -> None:
         self._waits = waits
         self._limit = limit  # bytes held before the socket is paused
         self._resume = resume  # called by the reader when there is room again, and at the first read
-        self._pieces: deque[bytes] = deque()
-        self._size = 0
+        self._buffer = bytearray()  # one, however small the pieces are that arrive
         self._complete = False
         self._error: Exception | None = None
-        self._started = False
+        self.started = False  # somebody has begun to read; set once, by the reader
+        self.received = 0  # bytes so far; the loop's
         self._changed = threading.Condition()
 
     # On the loop.
@@ -34,10 +33,10 @@ class IncomingBody:
     def feed(self, data: bytes) -> bool:
         """Add a piece; False when there is enough for now. [loop thread]"""
         with self._changed:
-            self._pieces.append(data)
-            self._size += len(data)
+            self._buffer += data
             self._changed.notify_all()
-            return self._size < self._limit
+        self.received += len(data)
+        return not self.is_full
 
     def finish(self) -> None:
         """The body is whole. [loop thread]"""
@@ -54,7 +53,7 @@ class IncomingBody:
     @property
     def is_full(self) -> bool:
         """Whether the socket should not be read. [any thread]"""
-        return self._size >= self._limit
+        return len(self._buffer) >= self._limit
 
     # On the handler's thread.
 
@@ -64,20 +63,19 @@ class IncomingBody:
 
     def chunks(self) -> Iterator[bytes]:
         """See `RequestBody.chunks`. [worker thread]"""
-        if not self._started:
-            self._started = True
+        if not self.started:
+            self.started = True
             self._resume()
         while piece := self._next():
             yield piece
 
     def _next(self) -> bytes:
-        """The pieces that are there, as one; b"" at the end."""
+        """What is there, as one piece; b"" at the end."""
         self._waits.wait_for(self._changed, self._has_news)
         with self._changed:
-            was_full = self._size >= self._limit
-            data = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces.clear()
-            self._size = 0
+            was_full = self.is_full
+            data = bytes(self._buffer)
+            self._buffer.clear()
             if not data and self._error is not None:
                 raise self._error
         if was_full:
@@ -85,7 +83,7 @@ class IncomingBody:
         return data
 
     def _has_news(self) -> bool:
-        return bool(self._pieces) or self._complete or self._error is not None
+        return bool(self._buffer) or self._complete or self._error is not None
 
     @property
     def disconnected(self) -> bool:

@@ -74,6 +74,7 @@ class Bridge:
             except Exception:
                 logger.exception("writing failed: stream=%r", stream)
                 stream.sink.stream_failed(stream)
+            del stream  # not to be kept while the next one is waited for
             if written >= TURN_BYTES:
                 written = 0
                 await asyncio.sleep(0)

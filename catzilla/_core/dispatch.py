@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from catzilla._core.body import IncomingBody, NoBody
 from catzilla._core.clock import monotonic
+from catzilla._core.errors import Overloaded
 from catzilla._core.http1 import has_no_body
 from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
 from catzilla._core.pulled_stream import PulledStream
@@ -131,11 +132,14 @@ class Exchange:
     def start_live(self, reply: Reply) -> WrittenStream:
         """Send the head of a response that is written to, now; `reply.body` is a Source without items. [worker thread]
 
-        Raises `Disconnected` when the client has gone.
+        Raises `Disconnected` when the client has gone, and `Overloaded` when the budget of streams is full.
         """
         assert isinstance(reply.body, Source)
         assert self.live is None
         self.waits.check()
+        on_own_thread = current.waits is self.waits and self.worker is not None
+        if on_own_thread and self.worker is not None and not self.services.workers.start_writing(self.worker):
+            raise Overloaded("the server runs as many streams as it may")
         stream = WrittenStream(
             self.services.bridge, self.connection, self.name, self._heartbeat(reply.body), self.waits
         )
@@ -186,10 +190,8 @@ class Exchange:
         # may hold it.
         post(self.connection.begin_stream, self, stream, reply)
         del reply, source
-        if home is None:
-            post(stream.run, None)
-        else:
-            stream.run(home)
+        # Also what the loop pulls begins here: a first item that is wrong is answered by the user's error handlers.
+        stream.run(home)
 
     def _heartbeat(self, source: Source) -> float | None:
         """Seconds of silence before a comment, 0 for none; None for what is no event stream."""

@@ -5,7 +5,8 @@ CatzillaError
  ├─ ProtocolError                           what arrived, or what was to be sent, breaks the protocol
  │   ├─ RemoteProtocolError                 the peer did it; carries the status to answer with
  │   └─ LocalProtocolError                  our side did it
- └─ BodyTooLarge                            a request body over `max_body_bytes`
+ ├─ BodyTooLarge                            a request body over `max_body_bytes`
+ └─ Overloaded                              a budget is full
 """
 
 from __future__ import annotations
@@ -53,3 +54,7 @@ class BodyTooLarge(CatzillaError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"the request body is larger than {limit} bytes (max_body_bytes)")
         self.limit = limit
+
+
+class Overloaded(CatzillaError):
+    """A budget of the server is full: the client is answered 503."""

@@ -58,6 +58,8 @@ NEED_DATA = Mark.NEED_DATA
 END_OF_REQUEST = Mark.END_OF_REQUEST
 Event = RequestStart | BodyData | Mark
 
+MAX_EMPTY_LINES = 8  # before a request
+
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _FOLD = re.compile(rb"\r\n[ \t]")
 _NOT_A_METHOD = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
@@ -67,11 +69,22 @@ _HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")  # RFC 3986 section 3
 class RequestParser:
     """One connection's requests, one after the other.
 
-    `receive_data`, then `next_event` until it says NEED_DATA; after END_OF_REQUEST, `next_cycle` begins the next one.
+    `receive_data`, then `next_event` until it says NEED_DATA. After END_OF_REQUEST the next request begins.
     `next_event` raises `RemoteProtocolError` with a status; the parser is of no use after that.
     """
 
-    __slots__ = ("_buffer", "_chunked", "_client", "_limits", "_parsing", "_received", "_scheme", "_server", "_tail")
+    __slots__ = (
+        "_buffer",
+        "_chunked",
+        "_client",
+        "_limits",
+        "_parsing",
+        "_received",
+        "_scanned",
+        "_scheme",
+        "_server",
+        "_tail",
+    )
 
     def __init__(
         self,
@@ -87,6 +100,7 @@ class RequestParser:
         self._server = server
         self._buffer = b""  # received, not yet given to h11
         self._parsing: h11.Connection | None = None  # of the request whose body is being read
+        self._scanned = 0  # bytes of an unfinished head that were looked at
         self._received = 0  # bytes of the body so far
         self._chunked = False
         self._tail = b""  # the last bytes that h11 was given
@@ -106,28 +120,27 @@ class RequestParser:
             return self._next_head()
         return self._next_of_body(self._parsing)
 
-    def next_cycle(self) -> None:
-        """The request is over; what follows is the next one."""
-        assert self._parsing is None, "the request's body has not ended"
-
     # The head.
 
     def _next_head(self) -> Event:
+        if self._buffer.startswith(b"\r"):
+            self._skip_empty_lines()
         buffer = self._buffer
-        while buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request are ignored
-            buffer = self._buffer = buffer[2:]
         if buffer == b"\r":
-            return NEED_DATA  # half of such a line
-        end = buffer.find(b"\r\n\r\n")
-        self._refuse_early(buffer if end < 0 else buffer[: end + 4], whole=end >= 0)
+            return NEED_DATA  # half of an empty line
+        # What was looked at before is not looked at again, but for the few bytes that an end may straddle.
+        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
+        self._refuse_early(buffer if end < 0 else buffer[: end + 4], max(0, self._scanned - 2))
         if end < 0:
+            self._scanned = len(buffer)
             return NEED_DATA
+        self._scanned = 0
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.max_head_bytes + 4)
         try:
             parser.receive_data(buffer[: end + 4])
             request = parser.next_event()
         except h11.RemoteProtocolError as error:
-            raise RemoteProtocolError(error.error_status_hint or 400, str(error)) from None
+            raise _refusal(error) from None
         assert isinstance(request, h11.Request), f"h11 made {request!r} of a request's head"
         start = self._accept(request)
         self._buffer = buffer[end + 4 :]
@@ -137,25 +150,34 @@ class RequestParser:
             self._chunked = start.length is None
         return start
 
-    def _refuse_early(self, head: bytes, *, whole: bool) -> None:
-        """Refuse a head as soon as it cannot become a good one."""
-        line_end = head.find(b"\r\n")
-        line = head if line_end < 0 else head[:line_end]
-        if _NOT_A_METHOD.search(line.partition(b" ")[0][:100]):
+    def _skip_empty_lines(self) -> None:
+        """RFC 9112 section 2.2: an empty line before a request is ignored; many of them are an attack."""
+        kept = self._buffer
+        for _ in range(MAX_EMPTY_LINES):
+            if not kept.startswith(b"\r\n"):
+                break
+            kept = kept[2:]
+        else:
+            raise RemoteProtocolError(400, "too many empty lines before the request")
+        self._buffer = kept
+
+    def _refuse_early(self, head: bytes, scanned: int) -> None:
+        """Refuse a head as soon as it cannot become a good one; its first `scanned` bytes were looked at before."""
+        if not scanned and (head[:1] == b" " or _NOT_A_METHOD.search(head.partition(b" ")[0][:100])):
             raise RemoteProtocolError(400, "this is not an HTTP request")
-        if _BARE_LF.search(head):
+        if _BARE_LF.search(head, scanned):
             raise RemoteProtocolError(400, "a line of the request's head ends in LF without CR")
-        if _FOLD.search(head):  # RFC 9112 section 5.2: h11 would join the lines, another parser may not
+        if _FOLD.search(head, scanned):  # RFC 9112 section 5.2: h11 would join the lines, another parser may not
             raise RemoteProtocolError(400, "a header field is folded over several lines")
-        most = self._limits.max_target_bytes
-        if line_end < 0:
-            most += len(b" HTTP/1.1")  # of which a part may be here
-        if len(line) > most and _target_length(line) > most:
-            raise RemoteProtocolError(414, f"the request target is over {self._limits.max_target_bytes} bytes")
+        limit = self._limits.max_target_bytes
+        if len(head) > limit:
+            line_end = head.find(b"\r\n", 0, limit + 100)
+            # Without its end, a part of the version may be here.
+            most = limit if line_end >= 0 else limit + len(b" HTTP/1.1")
+            if _target_length(head[: line_end if line_end >= 0 else len(head)]) > most:
+                raise RemoteProtocolError(414, f"the request target is over {limit} bytes")
         if len(head) > self._limits.max_head_bytes:
             raise RemoteProtocolError(431, f"the request's head is over {self._limits.max_head_bytes} bytes")
-        if not whole and head.startswith(b" "):
-            raise RemoteProtocolError(400, "the request line starts with a space")
 
     def _accept(self, request: h11.Request) -> RequestStart:
         """What h11 found well-formed, held against what we serve."""
@@ -240,7 +262,7 @@ class RequestParser:
                 self._buffer = b""
                 event = parser.next_event()
         except h11.RemoteProtocolError as error:
-            raise RemoteProtocolError(error.error_status_hint or 400, str(error)) from None
+            raise _refusal(error) from None
         if event is h11.NEED_DATA:
             return NEED_DATA
         if isinstance(event, h11.Data):
@@ -266,6 +288,11 @@ class RequestParser:
             raise RemoteProtocolError(400, "trailer fields are not accepted")
         if self._chunked and not used.endswith(b"\r\n\r\n"):
             raise RemoteProtocolError(400, "the chunked body does not end in CRLF CRLF")
+
+
+def _refusal(error: h11.RemoteProtocolError) -> RemoteProtocolError:
+    """What h11 found, without the bytes that it quotes."""
+    return RemoteProtocolError(error.error_status_hint or 400, str(error).partition(": bytearray(")[0])
 
 
 def _target_length(line: bytes) -> int:

@@ -17,7 +17,7 @@ from catzilla._core.access_log import AccessRecord
 from catzilla._core.body import IncomingBody
 from catzilla._core.clock import monotonic
 from catzilla._core.dispatch import Exchange
-from catzilla._core.errors import BodyTooLarge, Disconnected, RemoteProtocolError
+from catzilla._core.errors import BodyTooLarge, Disconnected, LocalProtocolError, RemoteProtocolError
 from catzilla._core.http1 import (
     NEED_DATA,
     BodyData,
@@ -34,6 +34,7 @@ from catzilla._core.services import Services
 from catzilla._core.stream import Stream
 from catzilla._core.wire import LINGER, Wire
 
+EVENTS_A_TURN = 100  # of the parser, before other connections get their turn
 PIPELINE_BYTES = 64 * KIB  # of requests that wait behind a response before the socket is no longer read
 JOIN_BELOW = 64 * KIB  # a body smaller than this is joined to its head; a larger one is not copied
 
@@ -41,13 +42,14 @@ JOIN_BELOW = 64 * KIB  # a body smaller than this is joined to its head; a large
 class HTTPConnection(Wire):
     """The protocol of one connection."""
 
-    __slots__ = ("_body", "_exchange", "_half_closed", "_parser", "_stream", "_wants_continue")
+    __slots__ = ("_body", "_body_due", "_exchange", "_half_closed", "_parser", "_stream", "_wants_continue")
 
     def __init__(self, services: Services, *, secure: bool) -> None:
         super().__init__(services, secure=secure)
         self._parser: RequestParser | None = None  # while there are bytes of a request
         self._exchange: Exchange | None = None  # the request that is being answered
         self._body: IncomingBody | None = None  # of that request, while it is arriving
+        self._body_due = 0  # bytes of it that must be here when the deadline passes
         self._wants_continue = False  # the client waits for "100 Continue"
         self._stream: Stream | None = None  # of that response
         self._half_closed = False  # the client sends no more
@@ -84,7 +86,7 @@ class HTTPConnection(Wire):
         if self._exchange is None or self._body is not None:
             self._advance(parser)
         elif len(parser.pending) > PIPELINE_BYTES:
-            self._transport.pause_reading()
+            self._hold_pipeline()
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still want the answer to a plain request; a stream it has left."""
@@ -120,7 +122,7 @@ class HTTPConnection(Wire):
         if self._closing and self._exchange is None:
             self._deadline.set(LINGER)
         elif self._body is not None and not self._body.is_full:
-            self._deadline.set(self._services.limits.body_timeout)
+            self._await_body()
         if self._stream is not None:
             self._stream.drained()
 
@@ -136,13 +138,23 @@ class HTTPConnection(Wire):
             server=(host[0], host[1]) if isinstance(host, tuple) else None,
         )
 
+    def _hold_pipeline(self) -> None:
+        """Enough requests wait behind a response. Behind a stream, which may never end, the client is cut: while its
+        socket is not read, nobody would notice that it leaves."""
+        if self._stream is not None:
+            self.cut()
+        else:
+            self._transport.pause_reading()
+
     def _advance(self, parser: RequestParser) -> None:
-        """Act on what the parser has, as far as it can be acted on now."""
+        """Act on what the parser has, as far as it can be acted on now, and not for long in one turn of the loop."""
         try:
-            while self._exchange is None or (self._body is not None and not self._body.is_full):
+            for _ in range(EVENTS_A_TURN):
+                if self._exchange is not None and (self._body is None or self._body.is_full):
+                    return
                 event = parser.next_event()
                 if event is NEED_DATA:
-                    break
+                    return
                 if isinstance(event, RequestStart):
                     self._begin(event)
                 elif isinstance(event, BodyData):
@@ -151,6 +163,17 @@ class HTTPConnection(Wire):
                     self._body_is_whole()
         except RemoteProtocolError as error:
             self._refuse(error)
+        else:
+            self._transport.pause_reading()
+            self._services.loop.call_soon(self._advance_more, parser)
+
+    def _advance_more(self, parser: RequestParser) -> None:
+        if parser is not self._parser or self._closing:
+            return
+        self._advance(parser)
+        held = self._body.is_full if self._body is not None else len(parser.pending) > PIPELINE_BYTES
+        if not held or self._exchange is None:
+            self._transport.resume_reading()
 
     def _begin(self, start: RequestStart) -> None:
         """A request's head is there."""
@@ -167,7 +190,7 @@ class HTTPConnection(Wire):
             exchange.waits, limit, lambda: services.handle.post(self._resume_body)
         )
         self._wants_continue = start.expects_continue
-        self._deadline.set(services.limits.body_timeout)
+        self._await_body()
         if start.expects_continue:
             self._submit_once(exchange)  # the client waits until the handler wants the body
 
@@ -175,11 +198,17 @@ class HTTPConnection(Wire):
         body, exchange = self._body, self._exchange
         assert body is not None
         assert exchange is not None
-        self._deadline.set(self._services.limits.body_timeout)
         if not body.feed(data):
             self._transport.pause_reading()
             self._deadline.clear()  # it is the handler that takes its time now
             self._submit_once(exchange)
+
+    def _await_body(self) -> None:
+        """Give the client `body_timeout` to send its share of the body."""
+        assert self._body is not None
+        limits = self._services.limits
+        self._body_due = self._body.received + int(limits.min_body_rate * limits.body_timeout)
+        self._deadline.set(limits.body_timeout)
 
     def _body_is_whole(self) -> None:
         body, exchange = self._body, self._exchange
@@ -202,7 +231,7 @@ class HTTPConnection(Wire):
             self._wants_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._body is not None and self._parser is not None and not self._body.is_full:
-            self._deadline.set(self._services.limits.body_timeout)
+            self._await_body()
             self._transport.resume_reading()
             self._advance(self._parser)
 
@@ -276,7 +305,8 @@ class HTTPConnection(Wire):
         if self._exchange is not exchange:
             stream.cut(Disconnected())
             return
-        if self._half_closed:
+        too_much = self._parser is not None and self._body is None and len(self._parser.pending) > PIPELINE_BYTES
+        if self._half_closed or exchange.status or too_much:  # left; or answered otherwise; see `_hold_pipeline`
             stream.cut(Disconnected())
             self.cut()
             return
@@ -286,6 +316,7 @@ class HTTPConnection(Wire):
             exchange.keep_alive = False
         head = self._make_head(exchange, reply, framing, length)
         self._stream = stream
+        self._drop_unread_body()
         if self._body is None:
             self._deadline.close()  # a stream waits for its client only; what is parked must be small
         exchange.forget_request()
@@ -294,6 +325,15 @@ class HTTPConnection(Wire):
         stream.begin(head, framing, length if framing is Framing.LENGTH else None)
         if self._services.stopping:
             self.stop()
+
+    def _drop_unread_body(self) -> None:
+        """A stream has begun, and nobody has read the request's body, which is too large to hold: read on and throw it
+        away, else nobody would notice that the client leaves."""
+        if self._body is not None and self._body.is_full and not self._body.started:
+            self._body.fail(LocalProtocolError("the body was not read before the response began, and was thrown away"))
+            self._body = self._parser = None
+            self._closing = True
+            self._transport.resume_reading()
 
     def _framing(self, exchange: Exchange, reply: Reply) -> tuple[Framing, int | None]:
         return stream_framing(reply.status, reply.headers, exchange.method, exchange.http_version)
@@ -323,8 +363,9 @@ class HTTPConnection(Wire):
         self.write([head + body] if len(body) < JOIN_BELOW else [head, body])
 
     def _make_head(self, exchange: Exchange, reply: Reply, framing: Framing, length: int | None) -> bytes:
-        if self._body is not None or self._wants_continue or self._services.stopping:
+        if self._body is not None or self._services.stopping:
             exchange.keep_alive = False  # what is left of the request is not worth reading
+        self._wants_continue = False  # it is too late to say that
         return response_head(
             reply.status,
             reply.headers,
@@ -345,6 +386,7 @@ class HTTPConnection(Wire):
     def stream_failed(self, stream: Stream) -> None:
         """See `Sink`. Where the end of the connection is the end of the body, only a reset tells a cut from an end."""
         self._leave_stream(stream)
+        self._services.bridge.errors += 1
         if stream.framing is Framing.CLOSE:
             self.cut()
         else:
@@ -388,7 +430,7 @@ class HTTPConnection(Wire):
 
     def _end(self) -> None:
         """The last response is out; what the client has sent beyond it is not read as a request any more."""
-        unread = self._body is not None or self._wants_continue or self._closing or self._has_begun
+        unread = self._body is not None or self._closing or self._has_begun
         self._body = None
         if unread:
             self._linger()
@@ -435,7 +477,7 @@ class HTTPConnection(Wire):
         if log is not None:
             method, target, version = "-", "-", "1.1"
             if exchange is not None:
-                method, target, version = exchange.method, exchange.target, exchange.http_version
+                method, target, version = exchange.method[:32], exchange.target[:2048], exchange.http_version
             peer = self._transport.get_extra_info("peername")
             client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
             log.write(AccessRecord(self._number, client, method, target, version, status, sent, duration, complete))
@@ -443,7 +485,9 @@ class HTTPConnection(Wire):
     # Deadlines.
 
     def _deadline_passed(self) -> None:
-        if self._body is not None:
+        if self._body is not None and self._body.received >= self._body_due:
+            self._await_body()
+        elif self._body is not None:
             self._refuse(RemoteProtocolError(408, "the request body did not arrive in time"))
         elif self._exchange is None and self._has_begun:
             self._refuse(RemoteProtocolError(408, "the request's head did not arrive in time"))

@@ -177,23 +177,27 @@ class PulledStream(Stream):
         """The producer raised: an error response if nothing was sent yet, else the end of the connection."""
         fail_early = self._fail_early
         self._close_quietly()
-        if self.cut_by is not None and not isinstance(error, Disconnected):
+        if self.waits.interrupted is not None and isinstance(error, Disconnected):
+            pass  # what a wait raises when the client has left; another `Disconnected` is an error like any
+        elif self.cut_by is not None:
             logger.error("stream=%s failed once its client had left", self.name, exc_info=error)
-        if isinstance(error, Disconnected) or self.cut_by is not None:
-            self.bridge.post(self._over, True)
         elif fail_early is not None and self.head is not None and isinstance(error, Exception):
             try:
-                self.bridge.post(self._replace, self._context.run(fail_early, error))
+                reply = self._context.run(fail_early, error)
             except BaseException as second:
-                self._report(second)
+                error = second
+            else:
+                self._let_go()
+                self.bridge.post(self._replace, reply)
+                return
+            self._report(error)
         else:
             self._report(error)
         self._let_go()
+        self.bridge.post(self._over, True)
 
     def _report(self, error: BaseException) -> None:
         logger.error("stream=%s failed after %d bytes; cut", self.name, self.sent, exc_info=error)
-        self.bridge.errors += 1
-        self.bridge.post(self._over, True)
 
     def close_iterator(self) -> None:
         """Close what is left of the iterator and tell the loop. [home thread]"""
@@ -242,21 +246,11 @@ class PulledStream(Stream):
         self.bridge.make_ready(self)
         return True
 
-    def _over(self, failed: bool) -> None:
-        """The baton is back for good: the iterator is exhausted, or has failed, and is closed."""
-        self.ended = True
-        self.failed = failed
-        if self.cut_by is not None:
-            self.closed()
-        else:
-            self.bridge.make_ready(self)
-
     def _replace(self, reply: Reply) -> None:
         """The first item failed: `reply` goes instead, unless the head has left already."""
         if self.head is None or self.cut_by is not None:
             if self.cut_by is None:  # it left between the failure and now
                 logger.error("stream=%s failed as its head left; cut", self.name)
-                self.bridge.errors += 1
             self._over(True)
             return
         sink = self.sink

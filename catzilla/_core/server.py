@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 
 from catzilla._core.access_log import AccessLog
 from catzilla._core.bridge import Bridge
@@ -21,6 +22,7 @@ from catzilla._core.http_connection import HTTPConnection
 from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.services import Services
+from catzilla._core.sockets import BACKLOG
 from catzilla._core.timers import Timers
 from catzilla._core.workers import Workers
 
@@ -63,6 +65,7 @@ class HTTPServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="catzilla-loop", daemon=True)
+        self.on_end: Callable[[], object] | None = None  # called once, on the loop thread, when all is over
         self.services: Services | None = None
         self.left_threads: list[str] = []  # names of workers that were in user code when the server had ended
         self.left_streams: list[str] = []  # names of streams whose iterators could not be closed in time
@@ -88,9 +91,15 @@ class HTTPServer:
         """Block until the server has ended; False when `timeout` seconds pass first. [any thread]"""
         return self._ended.wait(timeout)
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the server, if it was not asked to end. [any thread]"""
+        return self._failure
+
     def _run(self) -> None:
-        loop = self._loop = new_event_loop()
+        loop: asyncio.AbstractEventLoop | None = None
         try:
+            loop = self._loop = new_event_loop()
             asyncio.set_event_loop(loop)
             loop.run_until_complete(self._serve(loop))
         except BaseException as error:
@@ -101,9 +110,12 @@ class HTTPServer:
             for sock in self._sockets:
                 sock.close()
             asyncio.set_event_loop(None)
-            loop.close()
+            if loop is not None:
+                loop.close()
             self._ready.set()
             self._ended.set()
+            if self.on_end is not None:
+                self.on_end()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         self._stopping = asyncio.Event()
@@ -157,9 +169,11 @@ class HTTPServer:
         timeout = self._limits.head_timeout if secure else None
         if sock.family == socket.AF_UNIX:
             return await loop.create_unix_server(
-                connect, sock=sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout
+                connect, sock=sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout, backlog=BACKLOG
             )
-        return await loop.create_server(connect, sock=sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout)
+        return await loop.create_server(
+            connect, sock=sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout, backlog=BACKLOG
+        )
 
     async def _stop_connections(self, services: Services) -> None:
         """Let open responses finish within the grace, then cut what is left."""

@@ -42,6 +42,7 @@ class Services:
         """A connection is made; returns its number."""
         self.accepted += 1
         self.connections.add(connection)
+        self.empty.clear()
         return self.accepted
 
     def forget(self, connection: Wire) -> None:

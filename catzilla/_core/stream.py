@@ -307,7 +307,8 @@ class Stream:
         assert self.heartbeat
         silence = monotonic() - self.written
         comment = b":\n\n" if self.tail == b"\n\n" else b":\n" if self.tail[-1:] == b"\n" else b""
-        if silence >= self.heartbeat and comment and not self.sink.paused and self.framing is not Framing.LENGTH:
+        can_grow = self.framing in (Framing.CHUNKED, Framing.CLOSE)
+        if silence >= self.heartbeat and comment and not self.sink.paused and can_grow:
             self.written = monotonic()
             framed = self.framing is Framing.CHUNKED
             self.sink.write(frame_chunk([comment], len(comment)) if framed else [comment])
@@ -320,6 +321,15 @@ class Stream:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+    def _over(self, failed: bool) -> None:
+        """The producer is through, and has let go of everything. Posted by it."""
+        self.ended = True
+        self.failed = failed
+        if self.is_cut:
+            self.closed()
+        else:
+            self.bridge.make_ready(self)
 
     # The producer's side; each subclass has its own way.
 

@@ -7,8 +7,10 @@ Knows transports and clocks, no protocol; `http_connection.py` builds on it. Eve
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -18,7 +20,11 @@ from catzilla._core.messages import FileSpan
 from catzilla._core.services import Services
 from catzilla._core.timers import Deadline
 
+logger = logging.getLogger("catzilla")
+
 _RESET = struct.pack("ii", 1, 0)  # linger for no time: closing throws away what is unsent, and says so
+# The standard loop's `writelines` forgets about flow control in these versions (python/cpython issue 127655).
+_WRITELINES_PAUSES = not ((3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2))
 LINGER = 2.0  # seconds to let the client read an answer before its unread request is thrown away
 
 
@@ -100,8 +106,10 @@ class Wire(asyncio.Protocol):
             return False
         if len(buffers) == 1:
             self._transport.write(buffers[0])
-        else:
+        elif _WRITELINES_PAUSES or type(self._transport).__module__.startswith("uvloop"):
             self._transport.writelines(buffers)
+        else:
+            self._transport.write(b"".join(buffers))
         return not self.paused
 
     def _when_written(self, then: Callable[[], None]) -> None:
@@ -129,8 +137,14 @@ class Wire(asyncio.Protocol):
 
         self._next_file = None
         descriptor = self._transport.get_extra_info("socket").fileno()
-        self._file = FileSender(self._services.loop, descriptor, span, done)
-        self._watch_stall()
+        try:
+            self._file = FileSender(self._services.loop, descriptor, span, done)
+        except OSError as error:  # no descriptor is left to watch the socket with
+            logger.error("connection=%d cannot send a file: %s; cut", self._number, error)
+            span.file.close()
+            self.cut()
+        else:
+            self._watch_stall()
 
     # Deadlines.
 

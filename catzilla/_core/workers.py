@@ -10,8 +10,9 @@ requests, and the art is to decide who may take new requests:
 - A drainer may be stuck in user code. Every `TICK` seconds in which requests wait, the loop looks whether the
   drainers have moved on to another job; if none has, it starts more beside them, twice as many each time.
 - A new request may block for long, so it must not run where a parked stream lives: it gets an idle thread without
-  streams, or a new one. Only handlers that have proven quick (`Pace`) share `home_threads` threads, so that ten
-  thousand parked streams need a few of them, and so that waking many streams wakes few threads.
+  streams, or a new one. Only handlers that have proven quick (`Pace`) share threads, `home_threads` for each route, so
+  that ten thousand parked streams need a few, and so that waking many streams wakes few threads. A route that turns
+  slow can so delay no streams but its own.
 
 Ownership: everything in `Workers` with a leading underscore is guarded by `_lock`, which is never held while user
 code, a wait or a system call runs. `submit`, `send_home` and the tick run on the loop thread; `adopt`, `release` and
@@ -48,10 +49,11 @@ class Pace:
     parked. Two workers that write at the same time may lose a count; a wrong guess costs a thread or a delay.
     """
 
-    __slots__ = ("_needed", "is_quick")
+    __slots__ = ("_needed", "homes", "is_quick")
 
     def __init__(self) -> None:
         self.is_quick = False
+        self.homes: set[Worker] = set()  # that its streams share; guarded by the lock of `Workers`
         self._needed = PROOF
 
     def record(self, seconds: float) -> None:
@@ -102,14 +104,15 @@ current = Current()
 
 
 class Worker:
-    """One thread and what is queued for it alone. `streams` and `kind` are guarded by the lock of `Workers`."""
+    """One thread and what is queued for it alone. All but `inbox` and `thread` is guarded by the lock of `Workers`."""
 
-    __slots__ = ("inbox", "jobs", "jobs_at_tick", "kind", "name", "streams", "thread")
+    __slots__ = ("inbox", "jobs", "jobs_at_tick", "kind", "name", "shared_by", "streams", "thread")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.inbox: SimpleQueue[Job | None] = SimpleQueue()
         self.streams = 0  # whose home this is
+        self.shared_by: Pace | None = None  # the route whose streams share this home
         self.kind = Kind.NOTHING
         self.jobs = 0  # new requests taken so far; moves on when a drainer makes progress
         self.jobs_at_tick = -1
@@ -143,7 +146,6 @@ class Workers:
         self._idle_homes: dict[Worker, None] = {}
         self._drainers: set[Worker] = set()
         self._running = [0] * len(Kind)
-        self._shared: set[Worker] = set()  # homes of streams whose handlers have proven quick
         self._started = 0
         self._boost = 1
         self._ticking = False
@@ -159,12 +161,13 @@ class Workers:
                 self._new.append(request)
             starters = [] if full or self._drainers else self._call_up(1)
         if full:
-            request.refuse()
+            # Not in this frame: the answer may let the next pipelined request in, which may be refused in turn.
+            self._loop.call_soon(request.refuse)
             return
-        self._start(starters)
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(TICK, self._tick)
+        self._start(starters)
 
     def send_home(self, worker: Worker, job: Job) -> None:
         """Queue a job for one worker: a stream goes on at home. [loop thread]"""
@@ -233,10 +236,10 @@ class Workers:
                 else:
                     starters = self._call_up(min(self._boost, len(self._new), places))
                     self._boost *= 2
-        for request in refused:
-            request.refuse()
-        self._start(starters)
         self._loop.call_later(TICK, self._tick)
+        for request in refused:
+            self._loop.call_soon(request.refuse)
+        self._start(starters)
 
     # Choosing a worker; the lock is held.
 
@@ -254,9 +257,10 @@ class Workers:
 
     def _choose(self) -> Worker | None:
         """The worker to take new requests: a shared home if it may be one, else idle and free, else a new thread."""
-        quick = bool(self._new) and self._new[0].pace.is_quick
-        opening = quick and len(self._shared) < self._limits.home_threads
-        if quick and not opening and (homes := self._idle_shared()):
+        pace = self._new[0].pace if self._new else None
+        sharing = pace if pace is not None and pace.is_quick else None
+        opening = sharing is not None and len(sharing.homes) < self._limits.home_threads
+        if sharing is not None and not opening and (homes := self._idle_among(sharing.homes)):
             worker = min(homes, key=_load)
             self._idle_homes.pop(worker, None)
             self._idle_free.pop(worker, None)
@@ -268,14 +272,22 @@ class Workers:
         elif self._idle_homes:
             worker = min(self._idle_homes, key=_load)
             del self._idle_homes[worker]
+            return worker
         else:
             return None  # all at work; the next one that finishes finds the request in the queue
-        if opening:
-            self._shared.add(worker)
+        self._share(worker, sharing if opening else None)
         return worker
 
-    def _idle_shared(self) -> list[Worker]:
-        return [worker for worker in self._shared if worker in self._idle_homes or worker in self._idle_free]
+    def _idle_among(self, homes: set[Worker]) -> list[Worker]:
+        return [worker for worker in homes if worker in self._idle_homes or worker in self._idle_free]
+
+    def _share(self, worker: Worker, pace: Pace | None) -> None:
+        """Let the streams of one route share `worker`, or nobody's."""
+        if worker.shared_by is not None:
+            worker.shared_by.homes.discard(worker)
+        worker.shared_by = pace
+        if pace is not None:
+            pace.homes.add(worker)
 
     def _new_worker(self) -> Worker:
         self._started += 1
@@ -290,20 +302,31 @@ class Workers:
             return False
         if worker.streams == 0 or len(self._threads) >= self._limits.max_threads:
             return True
-        if worker not in self._shared or not self._new[0].pace.is_quick:
+        pace = self._new[0].pace
+        if worker.shared_by is not pace or not pace.is_quick:
             return False
         # Evenly: a drainer that goes on taking would otherwise become everybody's home. But the least loaded one that
         # is idle takes what it was called up for, however loaded: else two of them would call up each other for ever.
-        average = sum(other.streams for other in self._shared) // len(self._shared)
-        return worker.streams <= average or all(worker.streams <= other.streams for other in self._idle_shared())
+        average = sum(other.streams for other in pace.homes) // len(pace.homes)
+        return worker.streams <= average or all(
+            worker.streams <= other.streams for other in self._idle_among(pace.homes)
+        )
 
     def _start(self, workers: list[Worker]) -> None:
+        """Set called-up workers going; the lock is not held. A thread that cannot be had is tried again by the tick."""
         for worker in workers:
-            if worker.thread is None:
-                worker.thread = threading.Thread(target=self._work, args=(worker,), name=worker.name, daemon=True)
-                worker.thread.start()
-            else:
+            if worker.thread is not None:
                 worker.inbox.put(_LOOK)
+                continue
+            thread = threading.Thread(target=self._work, args=(worker,), name=worker.name, daemon=True)
+            worker.thread = thread
+            try:
+                thread.start()
+            except RuntimeError as error:
+                worker.thread = None
+                logger.warning("worker=%s cannot start: %s", worker.name, error)
+                with self._lock:
+                    self._forget(worker)
 
     # What workers call.
 
@@ -314,6 +337,14 @@ class Workers:
                 return False
             self._set_kind(worker, Kind.STREAM)
             worker.streams += 1
+            return True
+
+    def start_writing(self, worker: Worker) -> bool:
+        """The handler on `worker` has begun to write a stream: another budget; False when it is full. [worker]"""
+        with self._lock:
+            if self._running[Kind.STREAM] >= self._limits.max_streams:
+                return False
+            self._set_kind(worker, Kind.STREAM)
             return True
 
     def release(self, worker: Worker) -> None:
@@ -360,7 +391,10 @@ class Workers:
             elif job is not _LOOK:
                 self._set_kind(worker, Kind.STREAM)
             elif self._new and self._may_take(worker):
-                job = self._new.popleft()
+                request = self._new.popleft()
+                if worker.shared_by is not request.pace:
+                    self._share(worker, None)
+                job = request
                 worker.jobs += 1
                 self._drainers.add(worker)
                 self._set_kind(worker, Kind.REQUEST)
@@ -393,7 +427,7 @@ class Workers:
         self._running[worker.kind] -= 1
         self._threads.discard(worker)
         self._drainers.discard(worker)
-        self._shared.discard(worker)
+        self._share(worker, None)
         self._idle_free.pop(worker, None)
         self._idle_homes.pop(worker, None)
 

@@ -72,14 +72,6 @@ class WrittenStream(Stream):
             self.since = monotonic()
         self.bridge.make_ready(self)
 
-    def _over(self, failed: bool) -> None:
-        self.ended = True
-        self.failed = failed
-        if self.cut_by is not None:
-            self.closed()
-        else:
-            self.bridge.make_ready(self)
-
     def _has_room(self) -> None:
         if self.state is State.PARKED:
             waited = monotonic() - self.since
