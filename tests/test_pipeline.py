@@ -8,8 +8,9 @@ import pytest
 
 from catzilla import Catzilla, FileResponse, Response, StreamingResponse
 from catzilla._core.messages import Reply, Source
+from catzilla._core.waits import Waits
 from catzilla._core.workers import Pace, current
-from catzilla.errors import BodyTooLarge, Disconnected, HTTPError, RemoteProtocolError
+from catzilla.errors import BodyTooLarge, Disconnected, HTTPError, Overloaded, RemoteProtocolError
 from tests.requests_made import Body, make_head
 from tests.test_writer import LiveStream
 
@@ -24,6 +25,12 @@ class FakeExchange:
         self.live: LiveStream | None = None
         self.started: list[Reply] = []
         self.gone = False
+        self.waits = Waits()
+
+    def leave(self) -> None:
+        """The client leaves."""
+        self.gone = True
+        self.waits.interrupt(Disconnected())
 
     def start_live(self, reply: Reply) -> LiveStream:
         if self.gone:
@@ -191,9 +198,26 @@ def test_a_return_value_that_is_none_of_those_allowed(app, handle, caplog):
 
 
 def test_a_client_that_has_left_gets_nothing_and_nobody_is_blamed(app, handle, caplog):
-    failing(app, Disconnected())
+    @app.get("/")
+    def handler(request):
+        handle.exchange.leave()
+        handle.exchange.waits.check()
+
     handle()
     assert caplog.text == ""
+
+
+def test_a_disconnection_of_something_else_is_an_error(app, handle, caplog):
+    failing(app, Disconnected())
+    assert handle().status == 500
+    assert "failed" in caplog.text
+
+
+def test_a_full_budget_is_503(app, handle):
+    failing(app, Overloaded("the server runs as many streams as it may"))
+    reply = handle()
+    assert reply.status == 503
+    assert header(reply, "retry-after") == "1"
 
 
 # Middleware.
@@ -346,7 +370,8 @@ def test_a_failure_after_the_first_write_cuts(app, handle, caplog):
 
 def test_a_client_that_leaves_while_it_is_written_to(app, handle, caplog):
     def leave(response):
-        raise Disconnected
+        handle.exchange.leave()
+        handle.exchange.waits.check()
 
     write_and(app, leave)
     handle()
@@ -409,7 +434,7 @@ def test_a_writer_that_was_ended_before_it_began(app, handle, end, failed):
 def test_a_client_that_left_before_the_writer_began(app, handle):
     @app.get("/")
     def handler(request):
-        handle.exchange.gone = True
+        handle.exchange.leave()
         response = StreamingResponse()
         response.writer()
         return response

@@ -53,6 +53,9 @@ class FakeLoop:
         self.wakeups += 1
         self.soon.append((callback, args))
 
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        self.soon.append((callback, args))
+
     def call_at(self, when: float, callback: Callable[..., object], *args: Any) -> FakeTimerHandle:
         handle = FakeTimerHandle(callback, args)
         heapq.heappush(self.timed, (when, next(self._order), handle))
@@ -127,6 +130,9 @@ class FakeWorkers:
     def adopt(self, worker: Worker) -> bool:
         return self.adopts
 
+    def start_writing(self, worker: Worker) -> bool:
+        return self.adopts
+
     def submit(self, request: Any) -> None:
         self.submitted.append(request)
 
@@ -155,6 +161,7 @@ class FakeSink:
         from catzilla._core.errors import Disconnected
 
         self.outcome.append("failed")
+        stream.bridge.errors += 1
         stream.cut(Disconnected())  # as a connection does
 
     def replace_stream(self, stream: Stream, reply: Reply) -> None:

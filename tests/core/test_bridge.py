@@ -119,6 +119,7 @@ def test_one_stream_that_fails_costs_the_others_nothing(run, caplog):
     async def scenario(bridge):
         log = []
         broken = ReadyStream(log, "broken", error=TypeError("not bytes"))
+        broken.bridge = bridge
         bridge.make_ready(broken)
         bridge.make_ready(ReadyStream(log, "next"))
         while len(log) < 3:

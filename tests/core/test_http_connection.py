@@ -268,13 +268,25 @@ def test_a_body_whose_client_stops_sending_is_refused(uploads):
     assert [record.status for record in line.log.records] == [408]
 
 
-def test_a_slow_upload_that_goes_on_is_served(uploads):
-    line = uploads
-    line.receive(POST)
-    for byte in b"hello":
-        line.bench.loop.advance(line.services.limits.body_timeout - 1)
-        line.receive(bytes([byte]))
+def test_a_slow_upload_that_goes_on_is_served(bench):
+    line = Line(bench)
+    limits = line.services.limits
+    share = int(limits.min_body_rate * limits.body_timeout) + 1
+    line.receive(POST.replace(b"5", b"%d" % (5 * share)))
+    for _ in range(5):
+        line.bench.loop.advance(limits.body_timeout - 1)
+        line.receive(b"x" * share)
     line.request()
+
+
+def test_an_upload_that_trickles_in_is_refused(bench):
+    """A byte now and then keeps a connection for hours, if only silence is looked at."""
+    line = Line(bench)
+    line.receive(POST.replace(b"5", b"5000"))
+    for _ in range(10):
+        line.bench.loop.advance(line.services.limits.body_timeout / 2)
+        line.receive(b"x")
+    assert line.sent.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_handler_that_takes_its_time_with_a_full_body_is_no_slow_client(uploads):

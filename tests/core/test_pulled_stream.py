@@ -745,13 +745,23 @@ def test_an_item_of_another_type_is_named_with_its_handler(bench, tracked, caplo
     assert tracked.closed == 1
 
 
-def test_a_disconnection_raised_by_the_generator_is_an_end_without_noise(bench, tracked, caplog):
+def test_a_disconnection_that_ends_a_wait_is_no_failure(bench, tracked, caplog):
+    stream = bench.pulled(tracked.items(b"x", bench.waits.check, b"y"))
+    bench.begin(stream)
+    bench.waits.interrupt(GONE)
+    stream.run(bench.worker)
+    bench.finish()
+    assert caplog.text == ""
+
+
+def test_a_disconnection_of_something_else_is_a_failure_like_any(bench, tracked, caplog):
+    # Of a client in the generator, say, that has lost its own server.
     stream = bench.pulled(tracked.items(b"x", Disconnected()))
     bench.begin(stream)
     stream.run(bench.worker)
     bench.finish()
     assert bench.sink.outcome == ["failed"]
-    assert caplog.text == ""
+    assert "failed after" in caplog.text
 
 
 def test_a_failure_while_being_closed_is_logged_and_closes_all_the_same(bench, caplog):

@@ -43,6 +43,8 @@ class StillWorkers(Workers):
     def __init__(self, limits: Limits) -> None:
         self.loop = FakeLoop()
         super().__init__(self.loop, limits)
+        self.routes = {False: Pace(), True: Pace()}  # one that has not proven quick, and one that has
+        self.routes[True].is_quick = True
         self.unstarted: list[Worker] = []
         self.doing: dict[Worker, object] = {}  # busy workers and their jobs
 
@@ -86,6 +88,7 @@ class StillWorkers(Workers):
 
     def tick(self) -> None:
         self.loop.advance(TICK)
+        self.loop.turn()  # refusals come a turn later
 
     def home(self, worker: Worker, streams: int = 1) -> None:
         """Make the request that `worker` runs a stream, and `streams - 1` others at home there."""
@@ -100,9 +103,8 @@ def _name(worker: Worker) -> str:
 class Ask:
     """A new request."""
 
-    def __init__(self, *, quick: bool = False) -> None:
-        self.pace = Pace()
-        self.pace.is_quick = quick
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
         self.refused = 0
         self.ran = 0
 
@@ -124,10 +126,11 @@ def make(**limits) -> StillWorkers:
     return StillWorkers(Limits(**limits))
 
 
-def submit(workers: StillWorkers, count: int = 1, **ask) -> list[Ask]:
-    asks = [Ask(**ask) for _ in range(count)]
+def submit(workers: StillWorkers, count: int = 1, *, quick: bool = False, pace: Pace | None = None) -> list[Ask]:
+    asks = [Ask(pace or workers.routes[quick]) for _ in range(count)]
     for each in asks:
         workers.submit(each)
+    workers.loop.turn()
     return asks
 
 
@@ -162,7 +165,7 @@ def shared(workers: StillWorkers, *streams: int) -> list[Worker]:
         workers.home(worker, count)
         workers.wake(worker)
         made.append(worker)
-    assert set(workers._idle_homes) == workers._shared == set(made)
+    assert set(workers._idle_homes) == workers.routes[True].homes == set(made)
     return made
 
 
@@ -439,6 +442,27 @@ def test_a_shared_home_that_drains_leaves_a_slow_request_to_another():
     assert workers.doing[other] is slow
 
 
+def test_routes_do_not_share_homes_with_each_other():
+    workers = make(home_threads=1)
+    (home,) = shared(workers, 1)
+    other = Pace()
+    other.is_quick = True
+    submit(workers, pace=other)
+    assert workers.awake() == workers.unstarted
+    assert home not in workers.awake()
+
+
+def test_a_handler_that_writes_a_stream_leaves_the_budget_of_requests():
+    workers = make(max_requests=2, max_streams=1)
+    first, second = busy(workers, 2)
+    assert workers.start_writing(first)
+    assert not workers.start_writing(second)
+    assert workers.statistics()[3:] == (1, 1)
+    assert first.streams == 0, "it is nobody's home"
+    workers.wake(first)
+    assert workers.statistics().streams == 0
+
+
 def test_at_the_most_threads_anybody_shares():
     workers = make(max_requests=2, max_streams=1, max_sockets=1, home_threads=2)
     made = busy(workers, 2)
@@ -560,6 +584,7 @@ def test_stopping_refuses_what_waits_and_what_comes_and_ends_every_worker():
     made = busy(workers, 2)
     waiting = submit(workers, 3)
     workers.stop()
+    workers.loop.turn()
     assert [ask.refused for ask in waiting] == [1, 1, 1]
     (late,) = submit(workers)
     assert late.refused == 1
@@ -699,6 +724,7 @@ class Scheduling(RuleBasedStateMachine):
     def stop(self):
         self.stopped = True
         self.workers.stop()
+        self.workers.loop.turn()
 
     @invariant()
     def counts_agree(self):
@@ -711,8 +737,10 @@ class Scheduling(RuleBasedStateMachine):
         assert workers.statistics().requests <= workers._limits.max_requests
         assert len(threads) <= workers._limits.max_threads
         assert all(worker.streams >= 0 for worker in threads)
-        assert workers._shared <= threads
-        assert len(workers._shared) <= workers._limits.home_threads
+        for pace in workers.routes.values():
+            assert pace.homes == {worker for worker in threads if worker.shared_by is pace}
+            assert len(pace.homes) <= workers._limits.home_threads
+        assert not workers.routes[False].homes
         idle = set(workers._idle_free) | set(workers._idle_homes)
         assert len(idle) == len(workers._idle_free) + len(workers._idle_homes)
         assert idle <= threads
@@ -883,6 +911,22 @@ def test_a_stuck_handler_does_not_hold_up_another(real):
     free.set()
 
 
+def test_a_thread_that_cannot_be_had_costs_no_request(real, caplog, monkeypatch):
+    """The machine is out of threads for a moment; the tick tries again."""
+    workers, ran = real(), threading.Event()
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        workers.submit(Call(lambda worker: ran.set()))
+    assert "worker=catzilla-worker-1 cannot start: can't start new thread" in caplog.text
+    assert workers.statistics() == (0, 0, 1, 0, 0)
+    workers._loop.advance(TICK)
+    wait(ran)
+
+
 def test_a_stream_comes_home_to_its_own_thread(real):
     workers = real()
     seen, parked, done = [], threading.Event(), threading.Event()
@@ -979,6 +1023,7 @@ def test_many_requests_and_streams_on_real_threads(real, seed):
     ended = 0
     while ended + sum(call.refused.is_set() for call in calls) < total:
         loop.advance(TICK)
+        loop.turn()
         while posted:
             stream = posted.pop()
             workers.send_home(stream.worker, stream)
