@@ -7,9 +7,9 @@ from typing import ClassVar
 import pytest
 
 from catzilla._core.dispatch import OVERLOADED
-from catzilla._core.errors import BodyTooLarge, Disconnected, RemoteProtocolError
+from catzilla._core.errors import BodyTooLarge, Disconnected, LocalProtocolError, Overloaded, RemoteProtocolError
 from catzilla._core.http1 import LAST_CHUNK
-from catzilla._core.http_connection import JOIN_BELOW, PIPELINE_BYTES
+from catzilla._core.http_connection import EVENTS_A_TURN, JOIN_BELOW, PIPELINE_BYTES
 from catzilla._core.limits import Limits
 from catzilla._core.messages import FileSpan, Reply, Source
 from catzilla._core.pulled_stream import Pause
@@ -103,6 +103,41 @@ def test_a_flood_behind_a_response_is_not_read(line):
     assert not line.transport.reading
     line.run(OK)
     assert line.transport.reading
+
+
+def test_a_flood_behind_a_stream_is_cut(line):
+    """A stream may never end; while its socket is not read, nobody would notice that the client leaves."""
+    tracked = Tracked()
+    line.receive(GET)
+    line.run(Reply(200, [], Source(tracked.items(b"x", Pause(1000)))))
+    line.receive(GET * (PIPELINE_BYTES // len(GET) + 1))
+    assert gone(line)
+    line.bench.finish()
+    assert tracked.closed == 1
+
+
+def test_many_small_pieces_do_not_keep_the_loop(line):
+    """Each is an event of the parser; the rest waits for the next turn, and the socket with it."""
+    pieces = b"1\r\nx\r\n" * (EVENTS_A_TURN * 2)
+    line.receive(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n" + GET)
+    assert line.bench.workers.submitted == []
+    assert not line.transport.reading
+    for _ in range(3):
+        line.turn()
+    line.run(lambda exchange: Reply(200, [], exchange.body.read()))
+    assert line.sent.endswith(b"x" * (EVENTS_A_TURN * 2))
+    assert line.transport.reading
+    line.run(OK)
+
+
+def test_a_client_that_leaves_between_two_turns_of_many_pieces(line):
+    pieces = b"1\r\nx\r\n" * (EVENTS_A_TURN * 2)
+    line.receive(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces)
+    line.transport.abort()
+    line.turn()
+    line.turn()
+    assert line.connection.gone
+    assert line.bench.workers.submitted == []
 
 
 def test_close_is_close(line):
@@ -325,6 +360,25 @@ def test_a_reader_of_a_body_that_grows_too_large_gets_the_error(uploads):
         while True:
             next(chunks)
             line.bench.settle()
+
+
+def test_a_stream_whose_handler_did_not_read_the_body_throws_it_away(uploads):
+    """Else the socket would not be read, and nobody would notice that the client leaves."""
+    line = uploads
+    line.receive(POST.replace(b"5", b"50"), b"x" * 10)
+    exchange = line.request()
+    body = exchange.body
+    line.application.answer = stream(b"x", Pause(1000))
+    exchange.run(line.bench.worker)
+    line.bench.settle()
+    assert line.transport.reading
+    line.receive(b"x" * 40)
+    with pytest.raises(LocalProtocolError, match="was not read before the response began"):
+        list(body.chunks())
+    line.bench.loop.advance(1000)
+    line.bench.finish()
+    assert b"connection: close" in line.sent
+    assert line.transport.eof
 
 
 def test_a_malformed_body_before_the_handler_runs_is_refused(uploads):
@@ -1015,6 +1069,19 @@ def test_a_response_that_is_written_to(line):
     line.bench.settle()
     assert line.sent == LAST_CHUNK
     assert line.connection.is_idle
+
+
+def test_writing_has_the_budget_of_streams(line):
+    line.receive(GET)
+    line.bench.workers.adopts = False
+
+    def handle(exchange):
+        with pytest.raises(Overloaded):
+            exchange.start_live(Reply(200, [], Source(())))
+        return OK
+
+    line.run(handle)
+    assert line.sent == OK_SENT
 
 
 def test_a_handler_that_has_written_answers_nothing_more(line):
