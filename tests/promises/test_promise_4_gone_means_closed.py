@@ -1,7 +1,6 @@
 """Promise 4: when the client goes, its generator is closed at once on its own thread, and `finally` runs exactly once.
 
-The promise is 50 ms; a test on a busy machine accepts a second, and what was measured stands in the test report as
-`seconds_to_finally`.
+The promise is 50 ms; a test on a busy machine accepts a second, and prints what it measured: `pytest -rP`.
 """
 
 from __future__ import annotations
@@ -130,13 +129,13 @@ def connect_and_suspend(live, watched, suspension):
 
 
 @pytest.mark.parametrize("leave", LEAVING)
-def test_a_suspended_generator_is_closed(app, live_server, watched, suspension, leave, record_property):
+def test_a_suspended_generator_is_closed(app, live_server, watched, suspension, leave):
     kind, hows = suspension
     live = live_server(app)
     client = connect_and_suspend(live, watched, kind)
     left_at = perf_counter()
     LEAVING[leave](client)
-    record_property("seconds_to_finally", watched.assert_ended_once(left_at, hows))
+    print(f"seconds_to_finally={watched.assert_ended_once(left_at, hows):.4f}")
     eventually(lambda: not streams_of(live), "the stream is gone")
     eventually(lambda: not services_of(live).connections, "the connection is gone")
     assert watched.ended.empty(), "finally ran twice"
@@ -378,7 +377,7 @@ def test_closed_exactly_once_when_the_server_stops_as_clients_leave(app, live_se
         assert made.get().closed == 1
 
 
-def test_a_hundred_clients_that_leave_at_once(app, live_server, record_property):
+def test_a_hundred_clients_that_leave_at_once(app, live_server):
     """All of them in one moment: `finally` of the last one is not late either."""
     ended: queue.SimpleQueue[float] = queue.SimpleQueue()
     count = 100
@@ -402,6 +401,6 @@ def test_a_hundred_clients_that_leave_at_once(app, live_server, record_property)
     for client in clients:
         client.close()
     last = max(ended.get(timeout=PATIENCE) for _ in range(count)) - left_at
-    record_property("seconds_to_finally", last)
+    print(f"seconds_to_finally={last:.4f}")
     assert last < AT_MOST
     assert ended.empty()

@@ -194,8 +194,8 @@ def test_the_budgets_are_separate(app, live_server, blocker):
     assert len(streams_of(live)) == 6
 
 
-def test_requests_beyond_the_budget_refused_with_writers(app, live_server, blocker):
-    """A handler that writes is a running handler."""
+def test_a_handler_that_writes_counts_as_a_stream(app, live_server, blocker):
+    """From its first write on: then it leaves the request budget, and a full stream budget refuses it."""
 
     @app.get("/writer")
     def writer():
@@ -206,10 +206,13 @@ def test_requests_beyond_the_budget_refused_with_writers(app, live_server, block
             w.write("last")
         return response
 
-    live = live_server(app, max_requests=2)
-    held = [RawClient(live, get("/writer")) for _ in range(2)]
-    blocker.wait_running(2)
-    assert live.get("/").status_code == 503
+    live = live_server(app, max_requests=2, max_streams=3)
+    held = [RawClient(live, get("/writer")) for _ in range(3)]
+    blocker.wait_running(3)
+    assert seconds_of(live) < PROMPT
+    response = live.get("/writer")
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) >= 1
     blocker.release.set()
     for client in held:
         client.read_until(b"last")
