@@ -25,8 +25,8 @@ assembly   app pipeline
 live       streaming writer events websocket rooms brokers/* recovery auth stats middleware error_pages
 words      request response router groups handlers patterns headers cookies multimap json_text forms files conditional
            sse sse_parser settings errors
-process    _core/server _core/sockets _core/supervisor
-wires      _core/http_connection _core/ws_connection _core/wire _core/dispatch _core/services _core/access_log
+process    _core/server _core/sockets _core/supervisor _core/tls_listener
+wires      _core/http_connection _core/http_responses _core/ws_connection _core/wire _core/dispatch _core/services _core/access_log
            _core/file_sender
 gears      _core/bridge _core/stream _core/pulled_stream _core/written_stream _core/body _core/workers _core/timers
            _core/loop_handle _core/fanout _core/waits

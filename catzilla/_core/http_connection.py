@@ -1,4 +1,4 @@
-"""One client connection: bytes from the transport to requests, replies to bytes, one after the other.
+"""One client connection: bytes from the transport to requests, one after the other; `http_responses.py` answers them.
 
 Decides when a request is handed to a worker, when the connection is reused, when it is cut, and which deadline holds.
 Does not parse (`http1.py`), does not schedule (`workers.py`), does not know handlers. Everything here runs on the loop
@@ -11,9 +11,7 @@ does not hold a thread. While a response is under way, further requests wait as 
 from __future__ import annotations
 
 import asyncio
-import os
 
-from catzilla._core.access_log import AccessRecord
 from catzilla._core.body import IncomingBody
 from catzilla._core.clock import monotonic
 from catzilla._core.dispatch import Exchange
@@ -24,44 +22,33 @@ from catzilla._core.http1 import (
     Framing,
     RequestParser,
     RequestStart,
-    has_no_body,
     response_head,
-    stream_framing,
 )
+from catzilla._core.http_responses import HTTPResponses
 from catzilla._core.limits import KIB
-from catzilla._core.messages import FileSpan, Reply, Source
 from catzilla._core.services import Services
-from catzilla._core.stream import Stream
-from catzilla._core.wire import LINGER, Wire
+from catzilla._core.wire import LINGER
 
 EVENTS_A_TURN = 100  # of the parser, before other connections get their turn
 PIPELINE_BYTES = 64 * KIB  # of requests that wait behind a response before the socket is no longer read
-JOIN_BELOW = 64 * KIB  # a body smaller than this is joined to its head; a larger one is not copied
 
 
-class HTTPConnection(Wire):
+class HTTPConnection(HTTPResponses):
     """The protocol of one connection."""
 
-    __slots__ = ("_body", "_body_due", "_exchange", "_half_closed", "_parser", "_stream", "_wants_continue")
+    __slots__ = ("_body", "_body_due", "_half_closed", "_parser", "_wants_continue")
 
     def __init__(self, services: Services, *, secure: bool) -> None:
         super().__init__(services, secure=secure)
         self._parser: RequestParser | None = None  # while there are bytes of a request
-        self._exchange: Exchange | None = None  # the request that is being answered
         self._body: IncomingBody | None = None  # of that request, while it is arriving
         self._body_due = 0  # bytes of it that must be here when the deadline passes
         self._wants_continue = False  # the client waits for "100 Continue"
-        self._stream: Stream | None = None  # of that response
         self._half_closed = False  # the client sends no more
 
     def __repr__(self) -> str:
         state = "gone" if self.gone else "closing" if self._closing else "paused" if self.paused else "open"
         return f"<HTTPConnection {self._number} {state} {self._exchange or 'idle'}>"
-
-    @property
-    def can_send_files(self) -> bool:
-        """Whether the kernel can send a file by itself: not through TLS. [any thread]"""
-        return not self._secure and hasattr(os, "sendfile")
 
     @property
     def is_idle(self) -> bool:
@@ -269,62 +256,18 @@ class HTTPConnection(Wire):
         self._log_line(exchange, error.status, len(body), 0.0, complete=True)
         self._linger()
 
-    # Replies.
+    # Around a response.
 
-    def send_reply(self, exchange: Exchange, reply: Reply) -> None:
-        """Send a response whose body is bytes or a file. Posted by the worker."""
-        body = reply.body
-        if self._exchange is not exchange:  # the client has gone meanwhile
-            if isinstance(body, FileSpan):
-                body.file.close()
-            return
-        exchange.status = reply.status
-        if isinstance(body, FileSpan):
-            self._send_file_reply(exchange, reply, body)
-            return
-        assert isinstance(body, bytes)
-        length = None if has_no_body(reply.status) else len(body)
-        if length is None or exchange.method == "HEAD":
-            body = b""
-        exchange.sent = len(body)
-        framing = Framing.LENGTH if body else Framing.NONE
-        self._write_exchange_head(exchange, reply, framing, length, body)
-        self._when_written(self._done)
-
-    def send_head(self, exchange: Exchange, reply: Reply) -> None:
-        """Send a stream's head where no body may follow."""
-        if self._exchange is exchange:
-            exchange.status = reply.status
-            framing, length = self._framing(exchange, reply)
-            self._write_exchange_head(exchange, reply, framing, length)
-            self._when_written(self._done)
-
-    def begin_stream(self, exchange: Exchange, stream: Stream, reply: Reply) -> None:
-        """Make `stream` the response; its head leaves with its first item. Posted by the worker."""
-        assert isinstance(reply.body, Source)
-        if self._exchange is not exchange:
-            stream.cut(Disconnected())
-            return
+    def _may_stream(self) -> bool:
         too_much = self._parser is not None and self._body is None and len(self._parser.pending) > PIPELINE_BYTES
-        if self._half_closed or exchange.status or too_much:  # left; or answered otherwise; see `_hold_pipeline`
-            stream.cut(Disconnected())
-            self.cut()
-            return
-        exchange.status = reply.status
-        framing, length = self._framing(exchange, reply)
-        if framing is Framing.CLOSE:
-            exchange.keep_alive = False
-        head = self._make_head(exchange, reply, framing, length)
-        self._stream = stream
+        return not self._half_closed and not too_much  # see `eof_received` and `_hold_pipeline`
+
+    def _leave_request(self) -> None:
         self._drop_unread_body()
         if self._body is None:
-            self._deadline.close()  # a stream waits for its client only; what is parked must be small
-        exchange.forget_request()
-        if self._parser is not None and not self._parser.pending and self._body is None:
-            self._parser = None
-        stream.begin(head, framing, length if framing is Framing.LENGTH else None)
-        if self._services.stopping:
-            self.stop()
+            self._deadline.close()  # a stream waits for its client only
+            if self._parser is not None and not self._parser.pending:
+                self._parser = None
 
     def _drop_unread_body(self) -> None:
         """A stream has begun, and nobody has read the request's body, which is too large to hold: read on and throw it
@@ -335,77 +278,9 @@ class HTTPConnection(Wire):
             self._closing = True
             self._transport.resume_reading()
 
-    def _framing(self, exchange: Exchange, reply: Reply) -> tuple[Framing, int | None]:
-        return stream_framing(reply.status, reply.headers, exchange.method, exchange.http_version)
-
-    def _send_file_reply(self, exchange: Exchange, reply: Reply, span: FileSpan) -> None:
-        bare = exchange.method == "HEAD" or has_no_body(reply.status) or span.length == 0
-        framing = Framing.NONE if bare else Framing.LENGTH
-        self._write_exchange_head(exchange, reply, framing, None if has_no_body(reply.status) else span.length)
-        if bare:
-            span.file.close()
-            self._when_written(self._done)
-        else:
-            exchange.sent = span.length
-            self._send_file(span, self._file_sent)
-
-    def _file_sent(self, missing: int) -> None:
-        if self._exchange is not None and missing:
-            self._exchange.sent -= missing
-            self.cut()
-        else:
-            self._done()
-
-    def _write_exchange_head(
-        self, exchange: Exchange, reply: Reply, framing: Framing, length: int | None, body: bytes = b""
-    ) -> None:
-        head = self._make_head(exchange, reply, framing, length)
-        self.write([head + body] if len(body) < JOIN_BELOW else [head, body])
-
-    def _make_head(self, exchange: Exchange, reply: Reply, framing: Framing, length: int | None) -> bytes:
-        if self._body is not None or self._services.stopping:
-            exchange.keep_alive = False  # what is left of the request is not worth reading
+    def _answers_early(self) -> bool:
         self._wants_continue = False  # it is too late to say that
-        return response_head(
-            reply.status,
-            reply.headers,
-            framing=framing,
-            length=length,
-            keep_alive=exchange.keep_alive,
-            http_version=exchange.http_version,
-            date=self._services.date.value(),
-        )
-
-    # `Sink`: what a stream calls, beside `write`.
-
-    def stream_ended(self, stream: Stream) -> None:
-        """See `Sink`."""
-        self._leave_stream(stream)
-        self._done()
-
-    def stream_failed(self, stream: Stream) -> None:
-        """See `Sink`. Where the end of the connection is the end of the body, only a reset tells a cut from an end."""
-        self._leave_stream(stream)
-        self._services.bridge.errors += 1
-        if stream.framing is Framing.CLOSE:
-            self.cut()
-        else:
-            self._finish()
-        stream.cut(Disconnected())
-
-    def replace_stream(self, stream: Stream, reply: Reply) -> None:
-        """See `Sink`."""
-        exchange = self._exchange
-        self._stream = None
-        if exchange is not None:
-            self.send_reply(exchange, reply)
-
-    def _leave_stream(self, stream: Stream) -> None:
-        if self._exchange is not None:
-            self._exchange.sent = stream.sent
-        self._stream = None
-
-    # The end of a response.
+        return self._body is not None
 
     def _done(self) -> None:
         """A response is out: log it, and go on with the next request or close."""
@@ -462,25 +337,6 @@ class HTTPConnection(Wire):
         if self._exchange is not None:
             self._exchange.waits.interrupt(error)
         self.cut()
-
-    # The access log.
-
-    def _log(self, exchange: Exchange, *, complete: bool) -> None:
-        if self._stream is not None:
-            exchange.sent = self._stream.sent
-        duration = monotonic() - exchange.received
-        self._log_line(exchange, exchange.status, exchange.sent, duration, complete=complete)
-
-    def _log_line(self, exchange: Exchange | None, status: int, sent: int, duration: float, *, complete: bool) -> None:
-        """Log a response; `exchange` is None when its request could not be read."""
-        log = self._services.access_log
-        if log is not None:
-            method, target, version = "-", "-", "1.1"
-            if exchange is not None:
-                method, target, version = exchange.method[:32], exchange.target[:2048], exchange.http_version
-            peer = self._transport.get_extra_info("peername")
-            client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
-            log.write(AccessRecord(self._number, client, method, target, version, status, sent, duration, complete))
 
     # Deadlines.
 

@@ -9,7 +9,8 @@ import pytest
 from catzilla._core.dispatch import OVERLOADED
 from catzilla._core.errors import BodyTooLarge, Disconnected, LocalProtocolError, Overloaded, RemoteProtocolError
 from catzilla._core.http1 import LAST_CHUNK
-from catzilla._core.http_connection import EVENTS_A_TURN, JOIN_BELOW, PIPELINE_BYTES
+from catzilla._core.http_connection import EVENTS_A_TURN, PIPELINE_BYTES
+from catzilla._core.http_responses import JOIN_BELOW
 from catzilla._core.limits import Limits
 from catzilla._core.messages import FileSpan, Reply, Source
 from catzilla._core.pulled_stream import Pause
