@@ -24,6 +24,7 @@ from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.services import Services
 from catzilla._core.sockets import BACKLOG
 from catzilla._core.timers import Timers
+from catzilla._core.tls_listener import TLSListener
 from catzilla._core.workers import Workers
 
 logger = logging.getLogger("catzilla")
@@ -128,6 +129,9 @@ class HTTPServer:
             for listener, sock in zip(listeners, self._sockets, strict=True):
                 listener.close()
                 sock.close()  # ours too, else the kernel goes on accepting for us
+            for listener in listeners:
+                if isinstance(listener, TLSListener):
+                    await listener.wait_closed()
             await self._stop_connections(services)
             await self._stop_streams(services, began + self._grace)
         finally:
@@ -160,20 +164,17 @@ class HTTPServer:
 
     async def _listen(
         self, loop: asyncio.AbstractEventLoop, services: Services, sock: socket.socket
-    ) -> asyncio.AbstractServer:
-        secure = self._ssl_context is not None
+    ) -> asyncio.AbstractServer | TLSListener:
+        context = self._ssl_context
 
         def connect() -> HTTPConnection:
-            return HTTPConnection(services, secure=secure)
+            return HTTPConnection(services, secure=context is not None)
 
-        timeout = self._limits.head_timeout if secure else None
+        if context is not None:
+            return TLSListener(loop, sock, connect, context, self._limits.head_timeout)
         if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(
-                connect, sock=sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout, backlog=BACKLOG
-            )
-        return await loop.create_server(
-            connect, sock=sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout, backlog=BACKLOG
-        )
+            return await loop.create_unix_server(connect, sock=sock, backlog=BACKLOG)
+        return await loop.create_server(connect, sock=sock, backlog=BACKLOG)
 
     async def _stop_connections(self, services: Services) -> None:
         """Let open responses finish within the grace, then cut what is left."""
