@@ -113,7 +113,10 @@ class Server:
             self.app.servers.remove(self)
             self._remove_socket_file()
             for hook in reversed(self.app.shutdown_hooks):
-                hook()
+                try:
+                    hook()
+                except Exception:
+                    logger.exception("a shutdown hook failed: hook=%r", hook)
         return True
 
     def when_ended(self, callback: Callable[[], object]) -> None:

@@ -28,9 +28,7 @@ class Limits:
     head_timeout: float = limit(10.0, unit="seconds", why="time for a request head to arrive, else 408")
     max_body_bytes: int = limit(16 * MIB, unit="bytes", why="largest request body; more is answered 413")
     body_timeout: float = limit(30.0, unit="seconds", why="how long a request body may fall behind, else 408")
-    min_body_rate: int = limit(
-        256, unit="bytes", why="least bytes a second of a request body, else 408"
-    )
+    min_body_rate: int = limit(256, unit="bytes", why="least bytes a second of a request body, else 408")
     body_buffer_bytes: int = limit(64 * KIB, unit="bytes", why="unread body held before the socket is paused")
     max_form_memory_bytes: int = limit(1 * MIB, unit="bytes", why="a form is streamed to disk above this size")
     keep_alive_timeout: float = limit(75.0, unit="seconds", why="an idle connection is closed after this")

@@ -52,5 +52,5 @@ class LoopHandle:
             callback, args = entries.popleft()
             try:
                 callback(*args)
-            except Exception:
+            except BaseException:  # whatever it is, the others are owed their turn
                 logger.exception("a posted call failed: call=%r", callback)

@@ -26,7 +26,7 @@ import enum
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
@@ -49,11 +49,10 @@ class Pace:
     parked. Two workers that write at the same time may lose a count; a wrong guess costs a thread or a delay.
     """
 
-    __slots__ = ("_needed", "homes", "is_quick")
+    __slots__ = ("_needed", "is_quick")
 
     def __init__(self) -> None:
         self.is_quick = False
-        self.homes: set[Worker] = set()  # that its streams share; guarded by the lock of `Workers`
         self._needed = PROOF
 
     def record(self, seconds: float) -> None:
@@ -145,6 +144,7 @@ class Workers:
         self._idle_free: dict[Worker, None] = {}
         self._idle_homes: dict[Worker, None] = {}
         self._drainers: set[Worker] = set()
+        self._shared: dict[Pace, set[Worker]] = {}  # the homes that the streams of a route share
         self._running = [0] * len(Kind)
         self._started = 0
         self._boost = 1
@@ -193,11 +193,11 @@ class Workers:
         """Wait until every worker has ended; the names of those that have not. [main thread]"""
         deadline = monotonic() + timeout
         with self._lock:
-            workers = list(self._threads)
-        for worker in workers:
-            if worker.thread is not None:
-                worker.thread.join(max(0.0, deadline - monotonic()))
-        return [worker.name for worker in workers if worker.thread is not None and worker.thread.is_alive()]
+            threads = [worker.thread for worker in self._threads if worker.thread is not None]
+        started = [thread for thread in threads if thread.ident is not None]
+        for thread in started:
+            thread.join(max(0.0, deadline - monotonic()))
+        return [thread.name for thread in started if thread.is_alive()]
 
     def statistics(self) -> WorkerStatistics:
         """[any thread]"""
@@ -259,8 +259,9 @@ class Workers:
         """The worker to take new requests: a shared home if it may be one, else idle and free, else a new thread."""
         pace = self._new[0].pace if self._new else None
         sharing = pace if pace is not None and pace.is_quick else None
-        opening = sharing is not None and len(sharing.homes) < self._limits.home_threads
-        if sharing is not None and not opening and (homes := self._idle_among(sharing.homes)):
+        shared = self._shared.get(sharing, ()) if sharing is not None else ()
+        opening = sharing is not None and len(shared) < self._limits.home_threads
+        if not opening and (homes := self._idle_among(shared)):
             worker = min(homes, key=_load)
             self._idle_homes.pop(worker, None)
             self._idle_free.pop(worker, None)
@@ -278,16 +279,19 @@ class Workers:
         self._share(worker, sharing if opening else None)
         return worker
 
-    def _idle_among(self, homes: set[Worker]) -> list[Worker]:
+    def _idle_among(self, homes: Iterable[Worker]) -> list[Worker]:
         return [worker for worker in homes if worker in self._idle_homes or worker in self._idle_free]
 
     def _share(self, worker: Worker, pace: Pace | None) -> None:
         """Let the streams of one route share `worker`, or nobody's."""
         if worker.shared_by is not None:
-            worker.shared_by.homes.discard(worker)
+            homes = self._shared[worker.shared_by]
+            homes.discard(worker)
+            if not homes:
+                del self._shared[worker.shared_by]
         worker.shared_by = pace
         if pace is not None:
-            pace.homes.add(worker)
+            self._shared.setdefault(pace, set()).add(worker)
 
     def _new_worker(self) -> Worker:
         self._started += 1
@@ -307,10 +311,10 @@ class Workers:
             return False
         # Evenly: a drainer that goes on taking would otherwise become everybody's home. But the least loaded one that
         # is idle takes what it was called up for, however loaded: else two of them would call up each other for ever.
-        average = sum(other.streams for other in pace.homes) // len(pace.homes)
-        return worker.streams <= average or all(
-            worker.streams <= other.streams for other in self._idle_among(pace.homes)
-        )
+        shared = self._shared[pace]
+        average = sum(other.streams for other in shared) // len(shared)
+        idle = self._idle_among(shared)
+        return worker.streams <= average or all(worker.streams <= other.streams for other in idle)
 
     def _start(self, workers: list[Worker]) -> None:
         """Set called-up workers going; the lock is not held. A thread that cannot be had is tried again by the tick."""

@@ -165,7 +165,7 @@ def shared(workers: StillWorkers, *streams: int) -> list[Worker]:
         workers.home(worker, count)
         workers.wake(worker)
         made.append(worker)
-    assert set(workers._idle_homes) == workers.routes[True].homes == set(made)
+    assert set(workers._idle_homes) == workers._shared[workers.routes[True]] == set(made)
     return made
 
 
@@ -738,9 +738,10 @@ class Scheduling(RuleBasedStateMachine):
         assert len(threads) <= workers._limits.max_threads
         assert all(worker.streams >= 0 for worker in threads)
         for pace in workers.routes.values():
-            assert pace.homes == {worker for worker in threads if worker.shared_by is pace}
-            assert len(pace.homes) <= workers._limits.home_threads
-        assert not workers.routes[False].homes
+            shared = workers._shared.get(pace, set())
+            assert shared == {worker for worker in threads if worker.shared_by is pace}
+            assert len(shared) <= workers._limits.home_threads
+        assert workers.routes[False] not in workers._shared
         idle = set(workers._idle_free) | set(workers._idle_homes)
         assert len(idle) == len(workers._idle_free) + len(workers._idle_homes)
         assert idle <= threads
