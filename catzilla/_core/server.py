@@ -11,8 +11,10 @@ import contextlib
 import logging
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from catzilla._core.access_log import AccessLog
 from catzilla._core.bridge import Bridge
@@ -31,6 +33,9 @@ logger = logging.getLogger("catzilla")
 
 CLOSING = 0.5  # seconds that generators have to run their `finally` once their streams are cut
 JOINING = 0.3  # seconds that worker threads then have to end; those in user code are left behind, they are daemons
+
+# Since 3.13 a loop removes the file of a Unix socket when it stops; but others may go on listening on the socket.
+_KEEP_SOCKET_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -173,7 +178,7 @@ class HTTPServer:
         if context is not None:
             return TLSListener(loop, sock, connect, context, self._limits.head_timeout)
         if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(connect, sock=sock, backlog=BACKLOG)
+            return await loop.create_unix_server(connect, sock=sock, backlog=BACKLOG, **_KEEP_SOCKET_FILE)
         return await loop.create_server(connect, sock=sock, backlog=BACKLOG)
 
     async def _stop_connections(self, services: Services) -> None:
