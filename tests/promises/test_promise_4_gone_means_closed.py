@@ -404,3 +404,28 @@ def test_a_hundred_clients_that_leave_at_once(app, live_server):
     print(f"seconds_to_finally={last:.4f}")
     assert last < AT_MOST
     assert ended.empty()
+
+
+UNREAD = {
+    # A request, and what arrives behind it: enough to keep the server from reading the socket any further.
+    "an upload that nobody reads": (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", b"x" * 300_000),
+    "requests in a queue": (get("/"), get("/" + "x" * 7900) * 12),
+}
+
+
+@pytest.mark.parametrize(("request_head", "behind"), UNREAD.values(), ids=UNREAD)
+def test_a_socket_that_is_not_read_does_not_hide_that_the_client_left(app, live_server, watched, request_head, behind):
+    @app.route("/", methods=["GET", "POST"])
+    def handler():
+        watched.home = threading.get_ident()
+        return StreamingResponse(watched.watch(paused(watched)))
+
+    live = live_server(app, body_buffer_bytes=1000)
+    client = RawClient(live, request_head + (behind if request_head.startswith(b"POST") else b""))
+    client.read_until(b"\r\n\r\n")
+    assert watched.suspended.wait(PATIENCE)
+    if request_head.startswith(b"GET"):
+        client.send(behind)
+    left_at = perf_counter()
+    client.reset()
+    watched.assert_ended_once(left_at, {"GeneratorExit"})
