@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from catzilla._core.current import current
 from catzilla._core.dispatch import Exchange
 from catzilla._core.http1 import stream_framing
 from catzilla._core.limits import Limits
 from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
-from catzilla._core.workers import Pace, current
+from catzilla._core.pace import Pace
 from catzilla._core.written_stream import WrittenStream
 from catzilla.error_pages import error_response, exception_response
 from catzilla.errors import BodyTooLarge, Disconnected, HTTPError, Overloaded, RemoteProtocolError

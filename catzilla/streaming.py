@@ -13,10 +13,10 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from catzilla._core.clock import monotonic
+from catzilla._core.current import current
 from catzilla._core.messages import Source
 from catzilla._core.pulled_stream import Pause
 from catzilla._core.waits import Waits
-from catzilla._core.workers import current
 from catzilla.response import HeaderFields, Response
 from catzilla.writer import StreamingWriter
 

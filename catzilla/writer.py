@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from catzilla._core.workers import current
+from catzilla._core.current import current
 from catzilla._core.written_stream import WrittenStream
 
 if TYPE_CHECKING:

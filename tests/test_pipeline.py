@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from catzilla import Catzilla, FileResponse, Response, StreamingResponse
+from catzilla._core.current import current
 from catzilla._core.messages import Reply, Source
+from catzilla._core.pace import Pace
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Pace, current
 from catzilla.errors import BodyTooLarge, Disconnected, HTTPError, Overloaded, RemoteProtocolError
 from tests.requests_made import Body, make_head
 from tests.test_writer import LiveStream

@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from catzilla import StreamingResponse, current_stream, sleep
+from catzilla._core.current import current
 from catzilla._core.errors import Disconnected
 from catzilla._core.messages import Source
 from catzilla._core.waits import Waits
-from catzilla._core.workers import current
 from catzilla.streaming import CurrentStream, stream_of
 from tests.requests_made import make_head
 

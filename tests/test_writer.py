@@ -10,9 +10,9 @@ import threading
 import pytest
 
 from catzilla import StreamingResponse
+from catzilla._core.current import current
 from catzilla._core.errors import Disconnected
 from catzilla._core.waits import Waits
-from catzilla._core.workers import current
 from catzilla.writer import StreamingWriter
 
 

@@ -26,10 +26,10 @@ live       streaming writer events websocket rooms brokers/* recovery auth stats
 words      request response router groups handlers patterns headers cookies multimap json_text forms files conditional
            sse sse_parser settings errors
 process    _core/server _core/sockets _core/supervisor _core/tls_listener
-wires      _core/http_connection _core/http_responses _core/ws_connection _core/wire _core/dispatch _core/services _core/access_log
-           _core/file_sender
-gears      _core/bridge _core/stream _core/pulled_stream _core/written_stream _core/body _core/workers _core/timers
-           _core/loop_handle _core/fanout _core/waits
+wires      _core/http_connection _core/http_responses _core/ws_connection _core/wire _core/dispatch _core/services
+           _core/access_log _core/file_sender
+gears      _core/bridge _core/stream _core/pulled_stream _core/written_stream _core/body _core/workers
+           _core/pace _core/current _core/timers _core/loop_handle _core/fanout _core/waits
 rules      _core/http1 _core/ws _core/watermark _core/history
 terms      _core/__init__ _core/messages _core/errors _core/codes _core/limits _core/clock
 """

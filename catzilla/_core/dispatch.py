@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from catzilla._core.body import IncomingBody, NoBody
 from catzilla._core.clock import monotonic
+from catzilla._core.current import current
 from catzilla._core.errors import Overloaded
 from catzilla._core.http1 import has_no_body
 from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
+from catzilla._core.pace import Pace
 from catzilla._core.pulled_stream import PulledStream
 from catzilla._core.services import Services
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Pace, Worker, current
+from catzilla._core.workers import Worker
 from catzilla._core.written_stream import WrittenStream
 
 if TYPE_CHECKING:

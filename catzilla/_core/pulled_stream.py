@@ -22,12 +22,14 @@ from typing import Any
 
 from catzilla._core.bridge import Bridge
 from catzilla._core.clock import monotonic
+from catzilla._core.current import current
 from catzilla._core.errors import Disconnected
 from catzilla._core.messages import Reply, Source
+from catzilla._core.pace import Pace
 from catzilla._core.stream import ITEM_COST, Sink, State, Stream
 from catzilla._core.timers import Timer
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Pace, Worker, current
+from catzilla._core.workers import Worker
 
 logger = logging.getLogger("catzilla")
 

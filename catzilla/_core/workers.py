@@ -26,43 +26,18 @@ import enum
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from catzilla._core.clock import monotonic
+from catzilla._core.current import current
 from catzilla._core.limits import Limits
-from catzilla._core.waits import Waits
+from catzilla._core.pace import Pace
 
 logger = logging.getLogger("catzilla")
 
 TICK = 0.002  # seconds: how long a drainer may be in one job before another worker is started beside it
-BLOCKING = 0.05  # seconds in user code that are not quick; waits for the interpreter lock stay below
-PROOF = 20  # quick runs in a row that prove a handler quick
-PROOF_AGAIN = 1000  # the same for one that has blocked before
-
-
-class Pace:
-    """Whether a handler has proven quick; kept for each route. Written by workers, read by any thread.
-
-    What counts is a run from its start to its return: of a handler that answers at once, or of a generator until it is
-    parked. Two workers that write at the same time may lose a count; a wrong guess costs a thread or a delay.
-    """
-
-    __slots__ = ("_needed", "is_quick")
-
-    def __init__(self) -> None:
-        self.is_quick = False
-        self._needed = PROOF
-
-    def record(self, seconds: float) -> None:
-        """Note that user code ran for `seconds` without a break."""
-        if seconds > BLOCKING:
-            self.is_quick = False
-            self._needed = PROOF_AGAIN
-        elif not self.is_quick:
-            self._needed -= 1
-            self.is_quick = self._needed <= 0
 
 
 class Job(Protocol):
@@ -86,20 +61,6 @@ class Kind(enum.IntEnum):
     NOTHING = 0
     REQUEST = 1
     STREAM = 2
-
-
-class Current(threading.local):
-    """What the thread is serving; nothing outside of a request.
-
-    `waits` are those of its request. `go_live` turns a response that is written to into a stream; the application
-    sets it while a handler runs.
-    """
-
-    waits: Waits | None = None
-    go_live: Callable[[Any], Any] | None = None
-
-
-current = Current()
 
 
 class Worker:

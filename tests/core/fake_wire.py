@@ -8,8 +8,8 @@ from catzilla._core.access_log import AccessRecord
 from catzilla._core.http_connection import HTTPConnection
 from catzilla._core.limits import Limits
 from catzilla._core.messages import Reply, RequestHead
+from catzilla._core.pace import Pace
 from catzilla._core.services import Services
-from catzilla._core.workers import Pace
 from tests.core.fakes import Bench, FakeLoop
 
 

@@ -17,11 +17,12 @@ from catzilla._core.bridge import Bridge
 from catzilla._core.http1 import Framing
 from catzilla._core.limits import Limits
 from catzilla._core.messages import Reply, Source
+from catzilla._core.pace import Pace
 from catzilla._core.pulled_stream import PulledStream
 from catzilla._core.stream import Stream
 from catzilla._core.timers import Timers
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Pace, Worker
+from catzilla._core.workers import Worker
 from catzilla._core.written_stream import WrittenStream
 
 

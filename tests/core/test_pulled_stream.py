@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catzilla._core.current import current
 from catzilla._core.errors import Disconnected
 from catzilla._core.http1 import LAST_CHUNK
 from catzilla._core.limits import KIB, Limits
 from catzilla._core.messages import Reply
 from catzilla._core.pulled_stream import Pause
 from catzilla._core.stream import ITEM_COST, State
-from catzilla._core.workers import current
 from tests.core.fakes import HEAD, Bench, Tracked, dechunk
 
 GONE = Disconnected()

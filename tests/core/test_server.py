@@ -13,11 +13,12 @@ import pytest
 import trustme
 
 from catzilla._core import server as server_module
+from catzilla._core.current import current
 from catzilla._core.limits import Limits
 from catzilla._core.messages import FileSpan, Reply, Source
+from catzilla._core.pace import Pace
 from catzilla._core.server import HTTPServer, new_event_loop
 from catzilla._core.sockets import bind_tcp, bind_unix
-from catzilla._core.workers import Pace, current
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 

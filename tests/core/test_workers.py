@@ -10,20 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from catzilla._core.current import current
 from catzilla._core.limits import Limits
+from catzilla._core.pace import BLOCKING, PROOF, PROOF_AGAIN, Pace
 from catzilla._core.waits import Waits
-from catzilla._core.workers import (
-    _LOOK,
-    BLOCKING,
-    PROOF,
-    PROOF_AGAIN,
-    TICK,
-    Kind,
-    Pace,
-    Worker,
-    Workers,
-    current,
-)
+from catzilla._core.workers import _LOOK, TICK, Kind, Worker, Workers
 from tests.core.fakes import FakeLoop
 
 

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 import pytest
 
 from catzilla import EventStream, StreamingResponse, current_stream, sleep
-from catzilla._core.workers import PROOF
+from catzilla._core.pace import PROOF
 from tests.promises.helpers import PATIENCE, eventually, services_of, streams_of, wait_stalled
 
 CLIENTS = 16

@@ -13,7 +13,7 @@ from time import perf_counter
 import pytest
 
 from catzilla import EventStream, StreamingResponse, sleep, streaming_stats
-from catzilla._core.workers import PROOF
+from catzilla._core.pace import PROOF
 from tests.promises.helpers import PATIENCE, RawClient, eventually, get, services_of, streams_of, wait_stalled
 
 PROMPT = 2.0  # seconds: far above what a request takes here, far below what blocks

@@ -1,0 +1,23 @@
+"""What a thread is serving at this moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from catzilla._core.waits import Waits
+
+
+class Current(threading.local):
+    """What the thread is serving; nothing outside of a request.
+
+    `waits` are those of its request. `go_live` turns a response that is written to into a stream; the application
+    sets it while a handler runs.
+    """
+
+    waits: Waits | None = None
+    go_live: Callable[[Any], Any] | None = None
+
+
+current = Current()
