@@ -79,6 +79,9 @@ class Command(Process):
 
     def close(self) -> None:
         if self.process.poll() is None:
+            # Stopped, it does not replace what is ended here.
+            self.process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             for pid in self.descendants():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
