@@ -39,7 +39,7 @@ class Limits:
         0.1, unit="seconds", why="a stream's head leaves alone if its first item takes longer than this"
     )
     stream_buffer_bytes: int = limit(
-        1 * MIB, unit="bytes", why="most bytes held for one stream while its client keeps up"
+        2 * MIB, unit="bytes", why="most bytes held for one stream while its client keeps up"
     )
     stream_buffer_start_bytes: int = limit(
         64 * KIB, unit="bytes", why="bytes held for a stream at first and for one whose client stalls"
