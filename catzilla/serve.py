@@ -209,7 +209,12 @@ def run(app: Catzilla, settings: Settings, *, sockets: Sequence[socket.socket] |
             urls = [describe(sock, secure=settings.ssl_certfile is not None) for sock in shared]
             print(banner(app, urls, settings), file=sys.stderr, flush=True)
         grace = settings.limits.shutdown_grace + 1.0
-        Supervisor(settings.workers, lambda: _serve_one(app, settings, shared, show=False), grace).run()
+
+        def refuse() -> None:  # our copy of the listening sockets kept the kernel accepting for processes that stop
+            for sock in shared:
+                sock.close()
+
+        Supervisor(settings.workers, lambda: _serve_one(app, settings, shared, show=False), grace, refuse).run()
 
 
 def _serve_one(app: Catzilla, settings: Settings, sockets: Sequence[socket.socket] | None, *, show: bool) -> None:

@@ -33,7 +33,7 @@ def test_every_option_is_whole(option):
 def test_what_an_option_looks_like():
     option = BY_NAME["stream_buffer_bytes"]
     assert (option.flag, option.env) == ("--stream-buffer-bytes", "CATZILLA_STREAM_BUFFER_BYTES")
-    assert (option.type, option.default, option.unit) == (int, 1024 * 1024, "bytes")
+    assert (option.type, option.default, option.unit) == (int, 2 * 1024 * 1024, "bytes")
     assert (BY_NAME["uds"].type, BY_NAME["uds"].optional) == (str, True)
     assert (BY_NAME["access_log"].type, BY_NAME["access_log"].optional) == (bool, True)
 

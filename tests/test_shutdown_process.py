@@ -366,6 +366,17 @@ def test_several_processes(start, number):
     assert process.output.count(b"endless finally") == 6
 
 
+def test_several_processes_accept_nobody_while_they_stop(start):
+    process = start(workers=2, shutdown_grace=60.0)
+    process.open("/blocked")
+    process.expect(b"blocked began")
+    process.send(signal.SIGTERM)
+    deadline = monotonic() + 10
+    with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+        while monotonic() < deadline:  # the signal may not have been taken yet
+            process.open("/hello").close()
+
+
 def test_a_signal_right_after_the_start(start):
     process = start()
     process.send(signal.SIGTERM)

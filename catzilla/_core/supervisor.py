@@ -24,8 +24,11 @@ _WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD)
 class Supervisor:
     """Keeps `count` processes running `serve` until it is told to stop. Runs on the main thread."""
 
-    def __init__(self, count: int, serve: Callable[[], None], grace: float) -> None:
+    def __init__(
+        self, count: int, serve: Callable[[], None], grace: float, on_stop: Callable[[], object] | None = None
+    ) -> None:
         self._count = count
+        self._on_stop = on_stop  # called here before the processes are asked to end
         self._serve = serve
         self._grace = grace  # seconds that a process has to end after it was asked to
         self._started: dict[int, float] = {}  # by process id
@@ -109,6 +112,8 @@ class Supervisor:
     def _stop(self, number: int) -> None:
         """Ask every process to end, and see to it that it does."""
         self._stopping = True
+        if self._on_stop is not None:
+            self._on_stop()
         self._send(number)
         signal.setitimer(signal.ITIMER_REAL, self._grace + 1.0)
 

@@ -327,7 +327,7 @@ def test_the_window_grows_while_the_client_keeps_up_and_shrinks_when_it_stalls(b
         bench.settle()
         bench.go_home()
         sizes.add(stream.window.size)
-    assert sizes == {START << n for n in range(5)}
+    assert sizes == {START << n for n in range(6)}
     extra = bench.bridge.allowance
     assert extra.left == bench.limits.stream_buffer_extra_bytes - (bench.limits.stream_buffer_bytes - START)
     bench.stall()
