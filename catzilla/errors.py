@@ -2,6 +2,7 @@
 
     CatzillaError
      ├─ HTTPError                               a handler, a middleware or the framework answers with this status
+     │   └─ MissingField (also a KeyError)      a handler asked for a field that the request does not have
      ├─ Disconnected (also a ConnectionError)   the peer is gone, or the server is stopping
      ├─ ProtocolError                           what arrived, or what was to be sent, breaks the protocol
      │   ├─ RemoteProtocolError                 the peer did it
@@ -37,6 +38,7 @@ __all__ = [
     "HTTPError",
     "HandlerReturnError",
     "LocalProtocolError",
+    "MissingField",
     "Overloaded",
     "ProtocolError",
     "RemoteProtocolError",
@@ -69,6 +71,13 @@ class HTTPError(CatzillaError):
 
     def __str__(self) -> str:
         return f"{self.status_code} {self.detail}"
+
+
+class MissingField(HTTPError, KeyError):
+    """A query parameter, form field or file that a handler asked for by `[name]` is not in the request: 400."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(400, f"the request has no {name!r}")
 
 
 class RouteError(CatzillaError, ValueError):

@@ -6,7 +6,7 @@ Each says how one item becomes bytes; the encoding runs while the stream is pull
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from catzilla.headers import content_disposition
@@ -80,8 +80,9 @@ class CSVResponse(StreamingResponse):
         writerow = csv.writer(_Echo()).writerow
 
         def encode(row: Iterable[Any]) -> bytes:
-            if isinstance(row, (str, bytes)):
-                raise TypeError(f"a CSV row is a list or tuple of values, not {type(row).__name__} ({row!r:.40})")
+            if isinstance(row, (str, bytes, Mapping)):
+                hint = "; write row.values()" if isinstance(row, Mapping) else ""
+                raise TypeError(f"a CSV row is a list or tuple of values, not {type(row).__name__} ({row!r:.40}){hint}")
             line: Any = writerow(row)
             return bytes(line)
 

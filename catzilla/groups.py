@@ -47,6 +47,9 @@ class RouteDecorators:
         overwrite: bool = False,
     ) -> Callable[[H], H]:
         """Register a handler for several methods: `@app.route("/items", methods=["GET", "POST"])`."""
+        given: object = path
+        if not isinstance(given, str):
+            raise RouteError(f"a route begins with its path, not with {given!r:.60}: write @app.get('/path')")
         if isinstance(methods, str):
             raise RouteError(f"path {path!r}: methods is a list: write methods=[{methods!r}]")
         names = list(methods)

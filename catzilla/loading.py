@@ -7,8 +7,11 @@ import importlib
 import os
 import sys
 from types import ModuleType
+from typing import NoReturn
 
+from catzilla import app as app_module
 from catzilla.app import Catzilla
+from catzilla.settings import Settings
 
 
 class LoadError(Exception):
@@ -39,6 +42,7 @@ def _import(name: str, target: str) -> ModuleType:
     directory = os.getcwd()
     if directory not in sys.path:
         sys.path.insert(0, directory)
+    runner, app_module.runner = app_module.runner, _refuse_to_listen
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -48,6 +52,12 @@ def _import(name: str, target: str) -> ModuleType:
         raise LoadError(
             f"{target}: looked for a module {name!r} in {directory} and on the Python path, and found no {error.name!r}"
         ) from None
+    finally:
+        app_module.runner = runner
+
+
+def _refuse_to_listen(app: Catzilla, settings: Settings) -> NoReturn:
+    raise LoadError('the module calls app.listen() while it is imported: put that under if __name__ == "__main__":')
 
 
 def _resolve(module: ModuleType, attribute: str, target: str) -> object:

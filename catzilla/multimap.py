@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from catzilla.errors import MissingField
+
 V = TypeVar("V")
 
 
 class MultiMap(Mapping[str, V]):
-    """Read-only, case-sensitive, in order: `m["tag"]` is the first value of a name, `m.getlist("tag")` all of them."""
+    """Read-only, case-sensitive, in order: `m["tag"]` is the first value of a name, `m.getlist("tag")` all of them.
+
+    Where there is none, `m["tag"]` raises `MissingField`, a `KeyError` that is answered 400.
+    """
 
     __slots__ = ("_values",)
 
@@ -22,7 +27,10 @@ class MultiMap(Mapping[str, V]):
             self._values.setdefault(name, []).append(value)
 
     def __getitem__(self, name: str) -> V:
-        return self._values[name][0]
+        try:
+            return self._values[name][0]
+        except KeyError:
+            raise MissingField(name) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -98,3 +98,9 @@ CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00
 def test_what_csv_writes_csv_reads(rows):
     text = sent(CSVResponse(rows)).decode()
     assert list(csv.reader(io.StringIO(text, newline=""))) == rows
+
+
+def test_a_dictionary_is_no_csv_row():
+    encode = CSVResponse([], header=["a"])._encoder()
+    with pytest.raises(TypeError, match=r"not dict .*write row\.values\(\)"):
+        encode({"a": 1})

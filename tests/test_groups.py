@@ -85,3 +85,9 @@ def test_an_async_handler_is_refused_where_it_is_declared():
 
     with pytest.raises(RouteError, match="write plain def"):
         RouterGroup().get("/x")(handle)
+
+
+def test_a_decorator_without_its_path():
+    group = RouterGroup()
+    with pytest.raises(RouteError, match=r"write @app\.get\('/path'\)"):
+        group.get(lambda: "x")

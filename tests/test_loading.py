@@ -142,3 +142,9 @@ def test_what_the_module_itself_raises_is_its_own_error(write, source, error, me
     write("ten_web.py", source)
     with pytest.raises(error, match=message):
         load_app("ten_web:app")
+
+
+def test_a_module_that_listens_while_it_is_imported(write):
+    write("web.py", APP + "\napp.listen(port=0)\n")
+    assert "__main__" in refusal("web:app")
+    assert "__main__" in refusal("web:app"), "and again: what was put aside came back"

@@ -495,3 +495,15 @@ def test_middleware_cannot_replace_what_is_being_written(app, handle, caplog):
     write_and(app, lambda response: response)
     assert handle().status == 500
     assert "cannot replace a response that is being written; change it in place" in caplog.text
+
+
+def test_a_field_that_the_request_does_not_have_is_the_clients_mistake(live_server):
+    app = Catzilla(production=True)
+
+    @app.get("/")
+    def handler(request):
+        return request.query_params["q"]
+
+    response = live_server(app).get("/")
+    assert response.status_code == 400
+    assert "'q'" in response.text
