@@ -274,7 +274,7 @@ def test_several_processes_are_supervised(app, monkeypatch, capsys):
     made = []
 
     class Supervised:
-        def __init__(self, count, target, grace):
+        def __init__(self, count, target, grace, on_stop):
             made.append((count, round(grace, 3)))
             self.target = target
 
