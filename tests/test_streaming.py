@@ -295,3 +295,28 @@ def test_other_queues_of_its_kind(kind, expected):
 def test_getting_from_something_else():
     with pytest.raises(TypeError, match=r"get\(\) takes a queue.Queue, not SimpleQueue"):
         current_stream().get(queue.SimpleQueue())
+
+
+def test_a_queue_that_is_shut_down_ends_the_wait():
+    """`queue.Queue.shutdown` is Python 3.13's; what it does to a waiting `get` is done by hand for the others."""
+
+    class Closing(queue.Queue):
+        is_shutdown = False
+
+        def get_nowait(self):
+            if self.is_shutdown:
+                raise LookupError("shut down")
+            return super().get_nowait()
+
+    source = Closing()
+    closer = threading.Timer(0.05, lambda: shut(source))
+    closer.start()
+    with pytest.raises(LookupError, match="shut down"):
+        current_stream().get(source, timeout=10)
+    closer.join()
+
+
+def shut(source) -> None:
+    with source.mutex:
+        source.is_shutdown = True
+        source.not_empty.notify_all()

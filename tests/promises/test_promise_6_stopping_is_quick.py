@@ -11,7 +11,7 @@ from time import perf_counter
 
 import pytest
 
-from catzilla import Disconnected, EventStream, Server, Settings, StreamingResponse, current_stream, sleep
+from catzilla import Catzilla, Disconnected, EventStream, Server, Settings, StreamingResponse, current_stream, sleep
 from catzilla._core.limits import Limits
 from tests.promises.helpers import PATIENCE, RawClient, eventually, get, services_of, wait_stalled
 
@@ -297,3 +297,33 @@ def test_a_stop_closes_parked_generators_on_their_threads(app, live_server, ende
     live.server.stop(grace=0.1)
     assert ended.qsize() == 20
     assert wrong == []
+
+
+def test_the_grace_holds_also_once_the_server_was_without_connections(live_server):
+    """An earlier client that has come and gone changes nothing for the one that is being answered."""
+    app = Catzilla(production=True)
+    began, release = threading.Event(), threading.Event()
+
+    @app.get("/")
+    def quick():
+        return "quick"
+
+    @app.get("/slow")
+    def slow():
+        began.set()
+        release.wait(PATIENCE)
+        return "in time"
+
+    live = live_server(app, shutdown_grace=PATIENCE)
+    services = services_of(live)
+    assert live.get("/").text == "quick"
+    eventually(lambda: not services.connections, "the first client is gone")
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+    client = threading.Thread(target=lambda: answers.put(live.get("/slow").text))
+    client.start()
+    assert began.wait(PATIENCE)
+    live.server.request_stop()
+    eventually(lambda: services.stopping, "the server is stopping")
+    release.set()
+    assert answers.get(timeout=PATIENCE) == "in time"
+    client.join(PATIENCE)
