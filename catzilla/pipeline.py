@@ -15,7 +15,7 @@ from catzilla._core.current import current
 from catzilla._core.dispatch import Exchange
 from catzilla._core.http1 import stream_framing
 from catzilla._core.limits import Limits
-from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
+from catzilla._core.messages import FileSpan, Reply, RequestHead, Source, redacted
 from catzilla._core.pace import Pace
 from catzilla._core.written_stream import WrittenStream
 from catzilla.error_pages import error_response, exception_response
@@ -114,7 +114,8 @@ class Pipeline:
                 return coerce(handler(request, error), f"exception handler for {kind.__name__}")
         if isinstance(error, HTTPError):
             return error_response(request, error)
-        logger.error("handler=%s method=%s target=%s failed", name, request.method, request.head.target, exc_info=error)
+        target = redacted(request.head.target)
+        logger.error("handler=%s method=%s target=%s failed", name, request.method, target, exc_info=error)
         if self.internal_error_handler is not None:
             return coerce(self.internal_error_handler(request, error), "internal error handler")
         return exception_response(request, error, production=self.production)

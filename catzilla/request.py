@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from catzilla._core.limits import Limits
-from catzilla._core.messages import RequestBody, RequestHead
+from catzilla._core.messages import RequestBody, RequestHead, redacted
 from catzilla.cookies import parse_cookies
 from catzilla.errors import HTTPError
 from catzilla.forms import FormData, UploadedFile, header_options, parse_form
@@ -236,7 +236,7 @@ class Request:
         return self._reader.disconnected
 
     def __repr__(self) -> str:
-        return f"<Request {self.head.method} {self.head.target}>"
+        return f"<Request {self.head.method} {redacted(self.head.target)}>"
 
 
 def _parse_json(body: bytes) -> Any:

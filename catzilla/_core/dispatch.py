@@ -15,7 +15,7 @@ from catzilla._core.clock import monotonic
 from catzilla._core.current import current
 from catzilla._core.errors import Overloaded
 from catzilla._core.http1 import has_no_body
-from catzilla._core.messages import FileSpan, Reply, RequestHead, Source
+from catzilla._core.messages import FileSpan, Reply, RequestHead, Source, redacted
 from catzilla._core.pace import Pace
 from catzilla._core.pulled_stream import PulledStream
 from catzilla._core.services import Services
@@ -106,7 +106,7 @@ class Exchange:
         self.sent = 0
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.method} {self.target} status={self.status or '-'}>"
+        return f"<Exchange {self.method} {redacted(self.target)} status={self.status or '-'}>"
 
     def refuse(self) -> None:
         """See `workers.Request`. [loop thread]"""

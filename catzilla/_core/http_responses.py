@@ -14,7 +14,7 @@ from catzilla._core.dispatch import Exchange
 from catzilla._core.errors import Disconnected
 from catzilla._core.http1 import Framing, has_no_body, response_head, stream_framing
 from catzilla._core.limits import KIB
-from catzilla._core.messages import FileSpan, Reply, Source
+from catzilla._core.messages import FileSpan, Reply, Source, redacted
 from catzilla._core.services import Services
 from catzilla._core.stream import Stream
 from catzilla._core.wire import Wire
@@ -172,7 +172,7 @@ class HTTPResponses(Wire):
         if log is not None:
             method, target, version = "-", "-", "1.1"
             if exchange is not None:
-                method, target, version = exchange.method[:32], exchange.target[:2048], exchange.http_version
+                method, target, version = exchange.method[:32], redacted(exchange.target)[:2048], exchange.http_version
             peer = self._transport.get_extra_info("peername")
             client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
             log.write(AccessRecord(self._number, client, method, target, version, status, sent, duration, complete))

@@ -8,9 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
+from urllib.parse import unquote_plus
 
 RawHeaders = list[tuple[bytes, bytes]]
 """Header fields in order. Request names are lower case; reply names are written as they stand."""
+
+
+def redacted(target: str) -> str:
+    """A request target as it may be logged: the value of each query parameter `ticket`, in whatever case and encoding,
+    is `***`. A ticket lets its holder in, and logs are read by many."""
+    path, mark, query = target.partition("?")
+    if "%" not in query and "ticket" not in query.lower():
+        return target
+    return path + mark + "&".join(map(_redacted_pair, query.split("&")))
+
+
+def _redacted_pair(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    return f"{name}=***" if equals and unquote_plus(name).lower() == "ticket" else pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +48,9 @@ class RequestHead:
             if key == name:
                 return value
         return None
+
+    def __repr__(self) -> str:  # in place of the dataclass's, which would show every credential
+        return f"<RequestHead {self.method} {redacted(self.target)}>"
 
 
 class RequestBody(Protocol):
