@@ -118,8 +118,5 @@ def _carries_token(subprotocol: str) -> bool:
 def _token_of(subprotocol: str) -> str | None:
     if not _carries_token(subprotocol):
         return None
-    try:
-        token = unquote(subprotocol[len(_PREFIX) :], errors="strict")
-    except UnicodeDecodeError:
-        return None
+    token = unquote(subprotocol[len(_PREFIX) :])  # what is no UTF-8 becomes U+FFFD, which is no token
     return token if _VISIBLE.fullmatch(token) else None

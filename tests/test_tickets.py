@@ -98,6 +98,11 @@ def test_a_json_principal_comes_back_equal(principal, path):
     assert type(back) is type(principal)
 
 
+def test_half_a_surrogate_pair_is_json_too(tickets):
+    """A browser's `JSON.stringify` writes one as an escape, and `json.loads` reads it."""
+    assert tickets.redeem(asking("/chat", tickets.issue({"name": "\ud83d"}, "/chat"))) == {"name": "\ud83d"}
+
+
 @dataclass
 class User:
     id: object
