@@ -6,20 +6,32 @@ it is served in `serve.py`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from catzilla._core.limits import Limits
+from catzilla.auth import principal_id
+from catzilla.brokers.base import Broker
+from catzilla.brokers.memory import MemoryBroker
 from catzilla.errors import RouteError
-from catzilla.groups import Route, RouteDecorators, RouterGroup
+from catzilla.groups import Route, RouteDecorators, RouterGroup, SocketRoute
 from catzilla.handlers import bind_arguments, handler_name
+from catzilla.handshake import Accepted, Handshakes, SocketRules
 from catzilla.middleware import route_middleware
+from catzilla.origins import check_origins
 from catzilla.patterns import parse_pattern
 from catzilla.pipeline import Endpoint, ErrorHandler, Pipeline
 from catzilla.request import Request
+from catzilla.rooms import USER_PREFIX, Room, Rooms, User, check_name, room_options
 from catzilla.settings import Settings
+from catzilla.socket_handlers import bind_socket_handler
+from catzilla.tickets import Tickets
 
 F = TypeVar("F", bound=Callable[..., Any])
 Hook = Callable[[], object]
+
+SECRET = "CATZILLA_SECRET"  # the variable that holds the secret of every process
 
 
 class Catzilla(RouteDecorators):
@@ -34,16 +46,29 @@ class Catzilla(RouteDecorators):
         app.listen(port=8000)
 
     With `production=True` no exception text reaches a client. `show_banner` says at the start where it listens.
-    `log_requests` logs a line a response; None means in development only.
+    `log_requests` logs a line a response; None means in development only. `secret` signs tickets: give it, or set
+    CATZILLA_SECRET, where several processes serve the app; else each makes up its own. `broker` carries what rooms
+    publish; by default it stays within this process.
 
     Register everything before it serves; what is registered later may be missed by requests that are under way.
     """
 
-    def __init__(self, production: bool = False, show_banner: bool = True, log_requests: bool | None = None) -> None:
+    def __init__(
+        self,
+        production: bool = False,
+        show_banner: bool = True,
+        log_requests: bool | None = None,
+        secret: str | bytes | None = None,
+        broker: Broker | None = None,
+    ) -> None:
         self.production = production
         self.show_banner = show_banner
         self.log_requests = log_requests
         self.pipeline = Pipeline(production=production)
+        self.rooms = Rooms(broker if broker is not None else MemoryBroker())
+        secret = os.environ.get(SECRET) or None if secret is None else secret
+        self.tickets = Tickets(secret, self.rooms.broker.claim)
+        self._handshakes = Handshakes(self.rooms)
         self.startup_hooks: list[Hook] = []
         self.shutdown_hooks: list[Hook] = []
         self.servers: list[Stoppable] = []  # that serve it now; kept by `serve.py`
@@ -65,14 +90,66 @@ class Catzilla(RouteDecorators):
         endpoint = Endpoint(handler_name(route.handler), call, route.middleware)
         self.pipeline.router.add(route.method, route.path, endpoint, route.overwrite)
 
+    def add_socket_route(self, route: SocketRoute) -> None:
+        """Register a WebSocket route; the decorator `websocket` ends here. Raises: as `add_route` does."""
+        names = parse_pattern(route.path).names
+        make = bind_socket_handler(route.handler, names, route.path, production=self.production)
+        for function in route.middleware:
+            route_middleware(function)
+        rules = SocketRules(route.auth, check_origins(route.origins), route.subprotocols, route.compression)
+
+        def accept(request: Request, limits: Limits) -> Accepted:
+            return self._handshakes.accept(request, rules, make, limits)
+
+        endpoint = Endpoint(handler_name(route.handler), _not_called, route.middleware, accept=accept)
+        self.pipeline.sockets.add("GET", route.path, endpoint, route.overwrite)
+
     def include_routes(self, group: RouterGroup) -> None:
         """Mount every route of a group. Raises: `RouteError` as registering each of them would."""
         for route in group.routes():
-            self.add_route(route)
+            if isinstance(route, SocketRoute):
+                self.add_socket_route(route)
+            else:
+                self.add_route(route)
 
     def routes(self) -> list[tuple[str, str, str]]:
-        """Every (method, path, handler name), in the order of registration."""
-        return [(method, path, endpoint.name) for method, path, endpoint in self.pipeline.router.routes()]
+        """Every (method, path, handler name), in the order of registration; WebSockets last, as `WEBSOCKET`."""
+        plain = [(method, path, endpoint.name) for method, path, endpoint in self.pipeline.router.routes()]
+        return plain + [("WEBSOCKET", path, endpoint.name) for _, path, endpoint in self.pipeline.sockets.routes()]
+
+    # Rooms.
+
+    def room(
+        self,
+        name: str,
+        history: int | None = None,
+        history_ttl: float | None = None,
+        public: bool | None = None,
+        on_slow: str | None = None,
+    ) -> Room:
+        """The room of that name, set up by the options that are given. [any thread]
+
+        `history` messages are kept for `history_ttl` seconds (none, 300) for whoever reconnects. Anybody may join a
+        `public` room; any other needs an `authorize` hook. `on_slow` says what becomes of a member that does not take
+        what is sent: `"disconnect"`, `"drop_oldest"`, `"conflate"` or `"gap"`.
+
+        Raises: `ValueError` for a name or an option that makes no sense.
+        """
+        check_name(name)
+        options = room_options(public, history, history_ttl, on_slow)
+        if options:
+            self.rooms.configure(name, lambda config: config.update(options))
+        return Room(self.rooms, name)
+
+    def user(self, principal: Any) -> User:
+        """Every connection of a principal, given by its id or itself. [any thread]
+
+        Raises: `TypeError` for a principal without id.
+        """
+        identity = principal_id(principal)
+        if identity is None:
+            raise TypeError(f"user() takes a principal's id, not {principal!r:.60}")
+        return User(self.rooms, f"{USER_PREFIX}{identity}")
 
     # Middleware and errors.
 
@@ -139,6 +216,10 @@ class Catzilla(RouteDecorators):
         """Stop every server of this app, gracefully. Returns at once. [any thread]"""
         for server in list(self.servers):
             server.request_stop()
+
+
+def _not_called(request: Any, params: Any) -> Any:
+    raise AssertionError("a WebSocket route has no handler for requests")
 
 
 class Stoppable(Protocol):

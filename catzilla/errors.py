@@ -2,11 +2,15 @@
 
     CatzillaError
      ├─ HTTPError                               a handler, a middleware or the framework answers with this status
-     │   └─ MissingField (also a KeyError)      a handler asked for a field that the request does not have
+     │   ├─ MissingField (also a KeyError)      a handler asked for a field that the request does not have
+     │   └─ Forbidden                           a room that the client may not join: 403
      ├─ Disconnected (also a ConnectionError)   the peer is gone, or the server is stopping
      ├─ ProtocolError                           what arrived, or what was to be sent, breaks the protocol
      │   ├─ RemoteProtocolError                 the peer did it
      │   └─ LocalProtocolError                  our side did it
+     ├─ SlowConsumer (also a TimeoutError)      a WebSocket client did not take what it was sent in time
+     ├─ RateLimited                             a WebSocket client does more than it may
+     ├─ InvalidMessage (also a ValueError)      a WebSocket message is not what the handler asked for
      ├─ BodyTooLarge                            a request body over `max_body_bytes`
      ├─ RouteError (also a ValueError)          a registration is refused: route, group or middleware
      ├─ HandlerReturnError (also a TypeError)   a handler returned something that is no response
@@ -27,7 +31,9 @@ from catzilla._core.errors import (
     LocalProtocolError,
     Overloaded,
     ProtocolError,
+    RateLimited,
     RemoteProtocolError,
+    SlowConsumer,
 )
 from catzilla.headers import encode_header
 
@@ -35,15 +41,19 @@ __all__ = [
     "BodyTooLarge",
     "CatzillaError",
     "Disconnected",
+    "Forbidden",
     "HTTPError",
     "HandlerReturnError",
+    "InvalidMessage",
     "LocalProtocolError",
     "MissingField",
     "Overloaded",
     "ProtocolError",
+    "RateLimited",
     "RemoteProtocolError",
     "RouteError",
     "SettingsError",
+    "SlowConsumer",
 ]
 
 
@@ -78,6 +88,17 @@ class MissingField(HTTPError, KeyError):
 
     def __init__(self, name: str) -> None:
         super().__init__(400, f"the request has no {name!r}")
+
+
+class Forbidden(HTTPError):
+    """The client may not do that, a room it may not join: 403, or the close code 4503 on a WebSocket."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(403, detail)
+
+
+class InvalidMessage(CatzillaError, ValueError):
+    """A WebSocket message is not what the handler asked for; uncaught, it closes the connection with 1007."""
 
 
 class RouteError(CatzillaError, ValueError):

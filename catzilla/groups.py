@@ -28,6 +28,20 @@ class Route:
     overwrite: bool = False
 
 
+@dataclass(frozen=True)
+class SocketRoute:
+    """One WebSocket route as it was declared."""
+
+    path: str
+    handler: Handler
+    auth: Callable[..., Any] | None = None
+    origins: Any = None
+    subprotocols: tuple[str, ...] = ()
+    compression: bool = False
+    middleware: tuple[MiddlewareFunction, ...] = ()
+    overwrite: bool = False
+
+
 class RouteDecorators:
     """The decorators that an app and a group have in common; a subclass says in `add_route` what becomes of a route.
 
@@ -39,6 +53,46 @@ class RouteDecorators:
         """Take a declared route. Raises: `RouteError` when it is refused."""
         raise NotImplementedError
 
+    def add_socket_route(self, route: SocketRoute) -> None:
+        """Take a declared WebSocket route. Raises: `RouteError` when it is refused."""
+        raise NotImplementedError
+
+    def websocket(
+        self,
+        path: str,
+        auth: Callable[..., Any] | None = None,
+        origins: Sequence[str] | str | None = None,
+        subprotocols: Sequence[str] | None = None,
+        compression: bool = False,
+        middleware: Sequence[MiddlewareFunction] = (),
+        overwrite: bool = False,
+    ) -> Callable[[H], H]:
+        """Register a WebSocket handler: a function, which runs as long as the connection and holds a thread, or a class
+        with `on_open(self, ws)`, `on_message(self, ws, message)` and `on_close(self, ws, code, reason)`, any of them,
+        which holds none while nothing happens.
+
+        `auth(request)` returns the principal or raises `HTTPError(401)`; it runs before the connection is accepted.
+        Pages of other origins are refused unless `origins` lists them (`"*"` is any). `subprotocols` are those that
+        the handler speaks, the preferred one first. `compression` is permessage-deflate, for clients that offer it.
+        """
+        _check_path(path, "@app.websocket('/path')")
+        if isinstance(subprotocols, str):
+            raise RouteError(f"path {path!r}: subprotocols is a list: write subprotocols=[{subprotocols!r}]")
+        if callable(middleware):
+            raise RouteError(f"path {path!r}: middleware is a list: write middleware=[function]")
+        if auth is not None:
+            refuse_unusable(auth, path, "auth function")
+
+        def register(handler: H) -> H:
+            self.add_socket_route(
+                SocketRoute(
+                    path, handler, auth, origins, tuple(subprotocols or ()), compression, tuple(middleware), overwrite
+                )
+            )
+            return handler
+
+        return register
+
     def route(
         self,
         path: str,
@@ -47,9 +101,7 @@ class RouteDecorators:
         overwrite: bool = False,
     ) -> Callable[[H], H]:
         """Register a handler for several methods: `@app.route("/items", methods=["GET", "POST"])`."""
-        given: object = path
-        if not isinstance(given, str):
-            raise RouteError(f"a route begins with its path, not with {given!r:.60}: write @app.get('/path')")
+        _check_path(path, "@app.get('/path')")
         if isinstance(methods, str):
             raise RouteError(f"path {path!r}: methods is a list: write methods=[{methods!r}]")
         names = list(methods)
@@ -123,10 +175,17 @@ class RouterGroup(RouteDecorators):
             raise RouteError(f"group {prefix!r}: middleware is a list: write middleware=[function]")
         self.prefix = prefix.rstrip("/")
         self.middleware = tuple(middleware)
-        self._members: list[Route | RouterGroup] = []
+        self._members: list[Route | SocketRoute | RouterGroup] = []
 
     def add_route(self, route: Route) -> None:
         """Take a route; its path and parameters are checked when the group is mounted."""
+        self._add(route)
+
+    def add_socket_route(self, route: SocketRoute) -> None:
+        """Take a WebSocket route, in the same way."""
+        self._add(route)
+
+    def _add(self, route: Route | SocketRoute) -> None:
         if route.path and not route.path.startswith("/"):
             raise RouteError(f"path {route.path!r} does not begin with a slash: write {'/' + route.path!r}")
         self._members.append(route)
@@ -137,11 +196,11 @@ class RouterGroup(RouteDecorators):
             raise RouteError(f"group {group.prefix!r} would be inside itself")
         self._members.append(group)
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Route | SocketRoute]:
         """Every route of the group and of those nested in it, with prefixes and middleware applied, in order."""
-        found = []
+        found: list[Route | SocketRoute] = []
         for member in self._members:
-            inner = member.routes() if isinstance(member, RouterGroup) else [member]
+            inner: list[Route | SocketRoute] = member.routes() if isinstance(member, RouterGroup) else [member]
             found += [
                 replace(route, path=self.prefix + route.path or "/", middleware=self.middleware + route.middleware)
                 for route in inner
@@ -156,3 +215,8 @@ class RouterGroup(RouteDecorators):
 
     def __repr__(self) -> str:
         return f"<RouterGroup prefix={self.prefix!r} routes={len(self.routes())}>"
+
+
+def _check_path(path: object, example: str) -> None:
+    if not isinstance(path, str):
+        raise RouteError(f"a route begins with its path, not with {path!r:.60}: write {example}")

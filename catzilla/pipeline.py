@@ -17,10 +17,13 @@ from catzilla._core.http1 import stream_framing
 from catzilla._core.limits import Limits
 from catzilla._core.messages import FileSpan, Reply, RequestHead, Source, redacted
 from catzilla._core.pace import Pace
+from catzilla._core.upgrade import Upgrade
 from catzilla._core.written_stream import WrittenStream
+from catzilla._core.ws import wants_upgrade
 from catzilla.error_pages import error_response, exception_response
 from catzilla.errors import BodyTooLarge, Disconnected, HTTPError, Overloaded, RemoteProtocolError
 from catzilla.handlers import BoundHandler
+from catzilla.handshake import Accepted
 from catzilla.middleware import Chain, MiddlewareStack
 from catzilla.request import Request
 from catzilla.response import Response, coerce_response
@@ -47,6 +50,7 @@ class Endpoint:
     call: BoundHandler
     middleware: tuple[Callable[..., Any], ...] = ()
     pace: Pace = field(default_factory=Pace)
+    accept: Callable[[Request, Limits], Accepted] | None = None  # of a WebSocket route, in place of `call`
 
 
 class Plan:
@@ -70,17 +74,31 @@ class Pipeline:
     def __init__(self, *, production: bool) -> None:
         self.production = production
         self.router: Router[Endpoint] = Router()
+        self.sockets: Router[Endpoint] = Router()  # of WebSockets, all under the method GET
         self.middleware = MiddlewareStack(coerce)
         self.exception_handlers: dict[type[BaseException], ErrorHandler] = {}
         self.not_found_handler: Callable[[Request], Any] | None = None
         self.internal_error_handler: ErrorHandler | None = None
         self.limits = Limits()
         self._not_found = Endpoint("not found", self._answer_not_found)
+        self._upgrade_required = Endpoint("upgrade required", _require_upgrade, pace=self._not_found.pace)
 
     # On the loop thread.
 
     def plan(self, head: RequestHead) -> Plan:
         """See `_core.dispatch.Application`."""
+        if self.sockets.is_empty:
+            return self._plan_http(head)
+        if wants_upgrade(head):
+            match = self.sockets.match("GET", head.path)
+            if isinstance(match, Found):
+                return Plan(match.endpoint, match.params)
+        plan = self._plan_http(head)
+        if plan.endpoint is self._not_found and isinstance(self.sockets.match("GET", head.path), Found):
+            return Plan(self._upgrade_required, {})
+        return plan
+
+    def _plan_http(self, head: RequestHead) -> Plan:
         match = self.router.match(head.method, head.path)
         if isinstance(match, Found):
             return Plan(match.endpoint, match.params)
@@ -93,7 +111,7 @@ class Pipeline:
 
     # On the worker thread.
 
-    def handle(self, exchange: Exchange) -> Reply:
+    def handle(self, exchange: Exchange) -> Reply | Upgrade:
         """See `_core.dispatch.Application`."""
         plan, head = exchange.plan, exchange.head
         assert isinstance(plan, Plan)
@@ -101,7 +119,7 @@ class Pipeline:
         assert exchange.body is not None
         request = Request(head, exchange.body, plan.params, self.limits)
         reply = _Handling(self, exchange, plan, request).run()
-        if not isinstance(reply.body, Source):  # a stream may still read from uploaded files
+        if isinstance(reply, Reply) and not isinstance(reply.body, Source):  # which may read from uploaded files
             request.close()
         return reply
 
@@ -142,7 +160,7 @@ class _Handling:
         self.chain: Chain = pipeline.middleware.chain(plan.endpoint.middleware)
         self.live: StreamingResponse | None = None  # the response that was written to, once it is on its way
 
-    def run(self) -> Reply:
+    def run(self) -> Reply | Upgrade:
         current.go_live = self.go_live
         try:
             response = self._respond()
@@ -155,6 +173,8 @@ class _Handling:
             return self._broken()
         finally:
             current.go_live = None
+        if isinstance(response, Accepted):
+            return response.upgrade
         if self.live is None and isinstance(response, StreamingResponse) and response._writer is not None:
             try:
                 self._begin_unwritten(response)
@@ -168,6 +188,8 @@ class _Handling:
             response = chain.before(request)
             if response is not None:
                 return response
+        if endpoint.accept is not None:
+            return endpoint.accept(request, self.pipeline.limits)
         return coerce(endpoint.call(request, self.plan.params), endpoint.name)
 
     def _finish(self, response: Response, *, failing: bool = False) -> Reply:
@@ -269,6 +291,11 @@ def _raise(status: int, headers: dict[str, str]) -> BoundHandler:
         raise HTTPError(status, f"{request.method} is not allowed here", headers)
 
     return call
+
+
+def _require_upgrade(request: Any, params: Any) -> Any:
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    raise HTTPError(426, "this is a WebSocket: connect to it with ws:// or wss://", headers)
 
 
 def _options(headers: dict[str, str]) -> Response:

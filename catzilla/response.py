@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Union
 
-from catzilla._core.messages import FileSpan, RawHeaders, Reply, RequestHead, Source
+from catzilla._core.messages import Feed, FileSpan, RawHeaders, Reply, RequestHead, Source
 from catzilla.cookies import format_set_cookie
 from catzilla.errors import HandlerReturnError
 from catzilla.headers import ResponseHeaders, encode_value
@@ -134,8 +134,8 @@ class Response:
         """Have the client forget a cookie; `path` and `domain` must be the ones it was set with."""
         self.set_cookie(name, "", 0, 0, path, domain, secure, httponly, samesite)
 
-    def _content(self) -> bytes | FileSpan | Source:
-        """What the body of the reply is; a subclass may give a file or a source."""
+    def _content(self) -> bytes | FileSpan | Source | Feed:
+        """What the body of the reply is; a subclass may give a file, a source or a feed."""
         return self._body
 
     def reply(self, head: RequestHead) -> Reply:

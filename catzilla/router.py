@@ -114,6 +114,11 @@ class Router(Generic[T]):
         methods = {name for _, leaf in self._routes for name in leaf.by_method}
         return Options(tuple(sorted(methods | {"OPTIONS"}))) if method == "OPTIONS" else WrongMethod(("OPTIONS",))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is registered."""
+        return not self._routes
+
     def routes(self) -> list[tuple[str, str, T]]:
         """Every (method, pattern, endpoint), in the order of registration."""
         entries = ((method, leaf.explicit[method]) for method, leaf in self._routes)

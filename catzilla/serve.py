@@ -83,6 +83,7 @@ class Server:
                 limits=settings.limits,
                 ssl_context=context,
                 access_log=logs_access(app, settings),
+                on_start=app.rooms.attach,
             )
             http.start()
         except BaseException:
@@ -110,6 +111,7 @@ class Server:
         if self._stopped.acquire(blocking=False):
             assert http.services is not None
             stats.unregister(http.services)
+            self.app.rooms.detach(http.services)
             self.app.servers.remove(self)
             self._remove_socket_file()
             for hook in reversed(self.app.shutdown_hooks):

@@ -25,7 +25,15 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 # The limits for which nothing at all is a meaning; every other one must be positive.
-_MAY_BE_ZERO = {"head_grace", "shutdown_grace", "stream_buffer_extra_bytes"}
+_MAY_BE_ZERO = {
+    "head_grace",
+    "shutdown_grace",
+    "stream_buffer_extra_bytes",
+    "presence_delay",
+    "message_rate",
+    "join_rate",
+    "connect_rate",
+}
 
 
 def setting(default: Any, why: str, unit: str = "") -> Any:

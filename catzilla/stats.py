@@ -6,6 +6,7 @@ Reads what the servers count anyway; keeps nothing but the totals of those that 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 from catzilla._core.services import Services
@@ -32,6 +33,12 @@ class StreamingStats:
     backpressure_pauses: int  # times that a client was behind
     client_disconnects: int  # streams whose client left before the end
     active_websockets: int
+    websocket_messages_received: int
+    websocket_messages_sent: int
+    slow_disconnects: int  # members whose room disconnects those that do not take what it sends
+    slow_dropped: int  # messages that were dropped for newer ones, with `on_slow="drop_oldest"`
+    slow_conflated: int  # ... because only the newest is kept, with `on_slow="conflate"`
+    slow_gaps: int  # ... until the member has caught up, with `on_slow="gap"`
     connections: int  # open
     total_requests: int
     threads: int
@@ -44,7 +51,7 @@ class StreamingStats:
 
 _lock = threading.Lock()
 _servers: list[Services] = []
-_ended = {"streams": 0, "bytes": 0, "errors": 0, "pauses": 0, "disconnects": 0, "requests": 0}
+_ended: Counter[str] = Counter()
 
 
 def register(services: Services) -> None:
@@ -65,7 +72,7 @@ def streaming_stats() -> StreamingStats:
     """The figures of this moment. [any thread]"""
     with _lock:
         servers = list(_servers)
-        totals = dict(_ended)
+        totals = Counter(_ended)
     for services in servers:
         for name, value in _totals(services).items():
             totals[name] += value
@@ -81,7 +88,13 @@ def streaming_stats() -> StreamingStats:
         connection_errors=totals["errors"],
         backpressure_pauses=totals["pauses"],
         client_disconnects=totals["disconnects"],
-        active_websockets=0,
+        active_websockets=sum(services.websockets for services in servers),
+        websocket_messages_received=totals["received"],
+        websocket_messages_sent=totals["sent"],
+        slow_disconnects=totals["disconnect"],
+        slow_dropped=totals["drop_oldest"],
+        slow_conflated=totals["conflate"],
+        slow_gaps=totals["gap"],
         connections=sum(len(services.connections) for services in servers),
         total_requests=totals["requests"],
         threads=sum(each.threads for each in workers),
@@ -102,4 +115,6 @@ def _totals(services: Services) -> dict[str, int]:
         "pauses": bridge.backpressure_pauses,
         "disconnects": bridge.client_disconnects,
         "requests": services.requests,
-    }
+        "received": services.messages_received,
+        "sent": services.messages_sent,
+    } | {policy.value: count for policy, count in services.fanout.losses.items()}

@@ -14,11 +14,13 @@ from catzilla._core.body import IncomingBody, NoBody
 from catzilla._core.clock import monotonic
 from catzilla._core.current import current
 from catzilla._core.errors import Overloaded
+from catzilla._core.fed_stream import FedStream
 from catzilla._core.http1 import has_no_body
-from catzilla._core.messages import FileSpan, Reply, RequestHead, Source, redacted
+from catzilla._core.messages import Feed, FileSpan, Reply, RequestHead, Source, redacted
 from catzilla._core.pace import Pace
 from catzilla._core.pulled_stream import PulledStream
 from catzilla._core.services import Services
+from catzilla._core.upgrade import Upgrade
 from catzilla._core.waits import Waits
 from catzilla._core.workers import Worker
 from catzilla._core.written_stream import WrittenStream
@@ -55,7 +57,7 @@ class Application(Protocol):
     def plan(self, head: RequestHead) -> Plan:
         """Find the route. Pure and quick. [loop thread]"""
 
-    def handle(self, exchange: Exchange) -> Reply:
+    def handle(self, exchange: Exchange) -> Reply | Upgrade:
         """Run middleware and handler; answers errors too and does not raise. [worker thread]"""
 
 
@@ -128,7 +130,10 @@ class Exchange:
             else:
                 self.live.end(failed=True)
             raise
-        if self.live is None:
+        if isinstance(reply, Upgrade):
+            reply.context = self.context
+            self.services.handle.post(self.connection.upgrade, self, reply)
+        elif self.live is None:
             self._answer(reply, monotonic() - began)
 
     def start_live(self, reply: Reply) -> WrittenStream:
@@ -153,6 +158,9 @@ class Exchange:
         body = reply.body
         if not isinstance(body, Source):  # what a stream takes is known when its generator returns
             self.pace.record(spent)
+        if isinstance(body, Feed):
+            self._feed(reply, body)
+            return
         if not isinstance(body, Source):
             if isinstance(body, FileSpan) and not self.connection.can_send_files:
                 length = (b"content-length", b"%d" % body.length)
@@ -194,6 +202,25 @@ class Exchange:
         del reply, source
         # Also what the loop pulls begins here: a first item that is wrong is answered by the user's error handlers.
         stream.run(home)
+
+    def _feed(self, reply: Reply, feed: Feed) -> None:
+        """Leave the stream to the loop: it needs no thread."""
+        post, services = self.services.handle.post, self.services
+        if self.method == "HEAD" or has_no_body(reply.status):
+            post(self.connection.send_head, self, reply)
+            return
+        heartbeat = services.limits.heartbeat_interval if feed.heartbeat is None else feed.heartbeat
+        stream = FedStream(
+            services.bridge,
+            self.connection,
+            feed,
+            services.fanout,
+            self.waits,
+            name=self.name,
+            heartbeat=heartbeat,
+            member_id=f"{services.node}-{self.connection.number}",
+        )
+        post(self.connection.begin_stream, self, stream, reply)
 
     def _heartbeat(self, source: Source) -> float | None:
         """Seconds of silence before a comment, 0 for none; None for what is no event stream."""

@@ -6,7 +6,9 @@ CatzillaError
  │   ├─ RemoteProtocolError                 the peer did it; carries the status to answer with
  │   └─ LocalProtocolError                  our side did it
  ├─ BodyTooLarge                            a request body over `max_body_bytes`
- └─ Overloaded                              a budget is full
+ ├─ Overloaded                              a budget is full
+ ├─ SlowConsumer (also a TimeoutError)      a WebSocket client did not take what it was sent in time
+ └─ RateLimited                             a WebSocket client does more than it may
 """
 
 from __future__ import annotations
@@ -58,3 +60,15 @@ class BodyTooLarge(CatzillaError):
 
 class Overloaded(CatzillaError):
     """A budget of the server is full: the client is answered 503."""
+
+
+class SlowConsumer(CatzillaError, TimeoutError):
+    """A WebSocket client did not take what it was sent within `send_timeout`; what `send` was given is dropped."""
+
+
+class RateLimited(CatzillaError):
+    """A WebSocket client does something more often than it may; `after` is when it may again, in seconds."""
+
+    def __init__(self, message: str, after: float) -> None:
+        super().__init__(message)
+        self.after = after

@@ -33,6 +33,11 @@ class History:
     def __repr__(self) -> str:
         return f"<History {len(self)} messages, {self.bytes} bytes, after {self.floor} up to {self.last}>"
 
+    @property
+    def ends(self) -> float:
+        """When the newest message will have reached its age, if nothing follows."""
+        return self._kept[-1].time + self._age
+
     def append(self, publication: Publication, max_messages: int, max_bytes: int, max_age: float) -> None:
         """Keep the next message, and of the older ones what fits: O(1) but for what is dropped.
 

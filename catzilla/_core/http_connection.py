@@ -14,7 +14,7 @@ import asyncio
 
 from catzilla._core.body import IncomingBody
 from catzilla._core.clock import monotonic
-from catzilla._core.dispatch import Exchange
+from catzilla._core.dispatch import OVERLOADED, Exchange
 from catzilla._core.errors import BodyTooLarge, Disconnected, LocalProtocolError, RemoteProtocolError
 from catzilla._core.http1 import (
     NEED_DATA,
@@ -27,7 +27,10 @@ from catzilla._core.http1 import (
 from catzilla._core.http_responses import HTTPResponses
 from catzilla._core.limits import KIB
 from catzilla._core.services import Services
+from catzilla._core.upgrade import Upgrade
 from catzilla._core.wire import LINGER
+from catzilla._core.ws import switching_protocols
+from catzilla._core.ws_connection import WebSocketConnection
 
 EVENTS_A_TURN = 100  # of the parser, before other connections get their turn
 PIPELINE_BYTES = 64 * KIB  # of requests that wait behind a response before the socket is no longer read
@@ -255,6 +258,30 @@ class HTTPConnection(HTTPResponses):
         self.write([head + body])
         self._log_line(exchange, error.status, len(body), 0.0, complete=True)
         self._linger()
+
+    def upgrade(self, exchange: Exchange, upgrade: Upgrade) -> None:
+        """Hand the transport over to the WebSocket protocol: the handler has accepted. Posted by the worker."""
+        if self._exchange is not exchange:
+            return
+        parser, transport, services = self._parser, self._transport, self._services
+        if services.stopping or self._half_closed:
+            self.send_reply(exchange, OVERLOADED)
+            return
+        socket = WebSocketConnection(services, upgrade, exchange.waits, secure=self._secure)
+        head = switching_protocols(upgrade.handshake.headers, services.date.value())
+        if not socket.take_over(transport, self._number, head, upgrade.expires_in):
+            self.send_reply(exchange, OVERLOADED)
+            return
+        transport.set_protocol(socket)
+        exchange.status = 101
+        self._log(exchange, complete=True)
+        self._deadline.close()
+        self.gone = True
+        self._exchange = self._parser = None
+        services.forget(self)
+        if parser is not None and parser.pending:
+            socket.data_received(parser.pending)
+        transport.resume_reading()
 
     # Around a response.
 

@@ -14,7 +14,7 @@ from catzilla._core.dispatch import Exchange
 from catzilla._core.errors import Disconnected
 from catzilla._core.http1 import Framing, has_no_body, response_head, stream_framing
 from catzilla._core.limits import KIB
-from catzilla._core.messages import FileSpan, Reply, Source, redacted
+from catzilla._core.messages import Feed, FileSpan, Reply, Source, redacted
 from catzilla._core.services import Services
 from catzilla._core.stream import Stream
 from catzilla._core.wire import Wire
@@ -69,7 +69,7 @@ class HTTPResponses(Wire):
 
     def begin_stream(self, exchange: Exchange, stream: Stream, reply: Reply) -> None:
         """Make `stream` the response; its head leaves with its first item. Posted by the worker."""
-        assert isinstance(reply.body, Source)
+        assert isinstance(reply.body, (Source, Feed))
         if self._exchange is not exchange:
             stream.cut(Disconnected())
             return

@@ -52,7 +52,12 @@ class Limits:
     )
     max_requests: int = limit(64, unit="requests", why="handlers running on a thread at once; more is answered 503")
     max_streams: int = limit(1000, unit="streams", why="streams running on a thread at once; more is answered 503")
-    max_sockets: int = limit(1000, unit="sockets", why="linear WebSocket handlers running on a thread at once")
+    max_sockets: int = limit(
+        1000, unit="sockets", why="linear WebSocket handlers running on a thread at once; more is answered 503"
+    )
+    max_callbacks: int = limit(
+        1000, unit="callbacks", why="WebSocket callbacks running on a thread at once; others wait, unread"
+    )
     home_threads: int = limit(
         2, unit="threads", why="streams of handlers that have proven quick share this many threads"
     )
@@ -61,7 +66,53 @@ class Limits:
     )
     shutdown_grace: float = limit(5.0, unit="seconds", why="time for open responses to finish when the server stops")
 
+    max_message_bytes: int = limit(
+        1 * MIB, unit="bytes", why="largest WebSocket message, decompressed; more is closed with 1009"
+    )
+    max_message_fragments: int = limit(
+        1024, unit="frames", why="most frames of one WebSocket message; more is closed with 1009"
+    )
+    ping_interval: float = limit(20.0, unit="seconds", why="a WebSocket client is pinged this often")
+    pong_timeout: float = limit(
+        20.0, unit="seconds", why="a WebSocket client that sends nothing for this long after a ping is cut"
+    )
+    close_timeout: float = limit(
+        10.0, unit="seconds", why="time for a WebSocket client to take what is left and answer a close, else it is cut"
+    )
+    socket_inbox_messages: int = limit(
+        16, unit="messages", why="messages that wait for a WebSocket handler before its client is no longer read"
+    )
+    socket_inbox_bytes: int = limit(256 * KIB, unit="bytes", why="the same in bytes: what arrived and was not handled")
+    socket_outbox_messages: int = limit(
+        1024, unit="messages", why="messages that wait for a slow WebSocket client before its room's on_slow applies"
+    )
+    socket_outbox_bytes: int = limit(
+        1 * MIB, unit="bytes", why="the same in bytes; and what `send` puts ahead of a client before it blocks"
+    )
+    send_timeout: float = limit(
+        10.0, unit="seconds", why="how long `send` waits for a slow WebSocket client before it raises SlowConsumer"
+    )
+    max_rooms: int = limit(100, unit="rooms", why="most rooms that one WebSocket connection may be in")
+    presence_delay: float = limit(
+        3.0, unit="seconds", why="a member who is away for less than this has not left, as far as on_leave is concerned"
+    )
+    message_rate: float = limit(
+        0.0,
+        unit="messages",
+        why="most messages a second from a WebSocket client, with bursts of 5 s; 0 is any",
+    )
+    join_rate: float = limit(
+        0.0,
+        unit="joins",
+        why="most rooms a second that a WebSocket joins, with bursts of 5 s; 0 is any",
+    )
+    connect_rate: float = limit(
+        0.0,
+        unit="sockets",
+        why="most WebSockets a second from one address, with bursts of 5 s; 0 is any",
+    )
+
     @property
     def max_threads(self) -> int:
-        """The most worker threads there can be: each budget's worth of blocked handlers."""
-        return self.max_requests + self.max_streams + self.max_sockets
+        """The most worker threads for requests and streams: each budget's worth of blocked handlers."""
+        return self.max_requests + self.max_streams

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from catzilla._core.errors import Disconnected
+from catzilla._core.waits import Waits
+
+T = TypeVar("T")
+
+CALL_CHECK = 0.5  # seconds after which whoever waits for the loop looks whether there is one
 
 logger = logging.getLogger("catzilla")
 
@@ -44,6 +52,20 @@ class LoopHandle:
             except RuntimeError:  # the loop is closed
                 self._entries.clear()
 
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """`function(*args)` as the loop computes it, behind everything this thread has posted. [any other thread]
+
+        Raises what the function raises, and `Disconnected` when the loop ends first.
+        """
+        answer = _Answer()
+        self.post(answer.compute, function, args)
+        while not Waits().wait_for(answer.ready, answer.is_there, CALL_CHECK):
+            if self._loop.is_closed():
+                raise Disconnected(1001, "the server has stopped")
+        if answer.error is not None:
+            raise answer.error
+        return cast(T, answer.value)
+
     def _run(self) -> None:
         """Take everything that is there now, and no more: what callbacks post runs in the next turn."""
         self._woken = False
@@ -54,3 +76,27 @@ class LoopHandle:
                 callback(*args)
             except BaseException:  # whatever it is, the others are owed their turn
                 logger.exception("a posted call failed: call=%r", callback)
+
+
+class _Answer:
+    """What `call` waits for."""
+
+    __slots__ = ("error", "is_done", "ready", "value")
+
+    def __init__(self) -> None:
+        self.ready = threading.Condition()
+        self.is_done = False
+        self.value: object = None
+        self.error: BaseException | None = None
+
+    def is_there(self) -> bool:
+        return self.is_done
+
+    def compute(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        try:
+            self.value = function(*args)
+        except Exception as error:
+            self.error = error
+        with self.ready:
+            self.is_done = True
+            self.ready.notify()

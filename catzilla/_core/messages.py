@@ -5,10 +5,12 @@ Plain data, no behaviour beyond look-ups. Does not know h11, sockets, threads or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote_plus
+
+from catzilla._core.publication import Publication
 
 RawHeaders = list[tuple[bytes, bytes]]
 """Header fields in order. Request names are lower case; reply names are written as they stand."""
@@ -96,6 +98,22 @@ class Source:
     fail_early: Callable[[Exception], Reply] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """An event stream that the loop itself feeds with what is published: it needs no thread. [loop thread]
+
+    `start` makes the stream a member of its room and returns what comes first; `encode` makes an event of a
+    publication; `gap` is the event that tells of what was left out for a client that was too slow.
+    """
+
+    start: Callable[[Any], bytes]
+    encode: Callable[[Publication], bytes]
+    gap: bytes
+    identity: Hashable = None
+    principal: Any = None
+    heartbeat: float | None = None
+
+
 @dataclass(slots=True)
 class Reply:
     """What goes back: status, header fields and one of the kinds of body.
@@ -106,4 +124,4 @@ class Reply:
 
     status: int
     headers: RawHeaders
-    body: bytes | FileSpan | Source
+    body: bytes | FileSpan | Source | Feed

@@ -14,12 +14,14 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from catzilla._core.access_log import AccessLog
 from catzilla._core.bridge import Bridge
 from catzilla._core.clock import monotonic
 from catzilla._core.dispatch import Application
+from catzilla._core.fanout import Fanout
 from catzilla._core.http_connection import HTTPConnection
 from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
@@ -27,6 +29,7 @@ from catzilla._core.services import Services
 from catzilla._core.sockets import BACKLOG
 from catzilla._core.timers import Timers
 from catzilla._core.tls_listener import TLSListener
+from catzilla._core.turns import Turns
 from catzilla._core.workers import Workers
 
 logger = logging.getLogger("catzilla")
@@ -58,12 +61,14 @@ class HTTPServer:
         limits: Limits,
         ssl_context: ssl.SSLContext | None = None,
         access_log: bool = False,
+        on_start: Callable[[Services], object] | None = None,
     ) -> None:
         self._application = application
         self._sockets = sockets
         self._limits = limits
         self._ssl_context = ssl_context
         self._logs_access = access_log
+        self._on_start = on_start  # called on the loop thread before anything is accepted
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._stopping: asyncio.Event | None = None
@@ -127,6 +132,8 @@ class HTTPServer:
         self._stopping = asyncio.Event()
         services = self.services = self._make_services(loop)
         try:
+            if self._on_start is not None:
+                self._on_start(services)
             listeners = [await self._listen(loop, services, sock) for sock in self._sockets]
             self._ready.set()
             await self._stopping.wait()
@@ -139,6 +146,7 @@ class HTTPServer:
                     await listener.wait_closed()
             await self._stop_connections(services)
             await self._stop_streams(services, began + self._grace)
+            await self._stop_turns(services, began + self._grace)
         finally:
             await self._end(loop, services)
         logger.debug("stopped seconds=%.2f left_threads=%s", monotonic() - began, self.left_threads)
@@ -146,8 +154,10 @@ class HTTPServer:
     async def _end(self, loop: asyncio.AbstractEventLoop, services: Services) -> None:
         """Let go of everything, also after a failure."""
         services.workers.stop()
+        services.turns.workers.stop()
         await services.bridge.close()
-        self.left_threads = await loop.run_in_executor(None, services.workers.join, JOINING)
+        joined = [loop.run_in_executor(None, each.join, JOINING) for each in (services.workers, services.turns.workers)]
+        self.left_threads = [name for names in await asyncio.gather(*joined) for name in names]
         await loop.shutdown_default_executor()
         if services.access_log is not None:
             services.access_log.close(JOINING)
@@ -155,15 +165,20 @@ class HTTPServer:
     def _make_services(self, loop: asyncio.AbstractEventLoop) -> Services:
         handle = LoopHandle(loop)
         timers = Timers(loop)
-        workers = Workers(loop, self._limits)
+        limits = self._limits
+        workers = Workers(loop, limits)
+        socket_limits = replace(limits, max_requests=limits.max_sockets + limits.max_callbacks, max_streams=0)
+        socket_workers = Workers(loop, socket_limits, name="catzilla-socket")
         return Services(
             loop=loop,
-            limits=self._limits,
+            limits=limits,
             application=self._application,
             handle=handle,
             timers=timers,
             workers=workers,
-            bridge=Bridge(loop, handle, workers, timers, self._limits),
+            turns=Turns(loop, handle, socket_workers, limits),
+            fanout=Fanout(loop, timers, limits.presence_delay),
+            bridge=Bridge(loop, handle, workers, timers, limits),
             access_log=AccessLog() if self._logs_access else None,
         )
 
@@ -198,3 +213,8 @@ class HTTPServer:
         while services.bridge.streams and monotonic() < deadline:
             await services.bridge.wait_closed(deadline - monotonic())
         self.left_streams = sorted(stream.name for stream in services.bridge.streams)
+
+    async def _stop_turns(self, services: Services, grace_ends: float) -> None:
+        """Give WebSocket handlers, and the hooks of the rooms they have left, the same."""
+        services.fanout.depart_now()
+        await services.turns.wait_idle(max(CLOSING, grace_ends - monotonic()))

@@ -65,6 +65,11 @@ class Wire(asyncio.Protocol):
         self.paused = False  # the kernel has not taken everything
         self.gone = False
 
+    @property
+    def number(self) -> int:
+        """The number of this connection on its server. [any thread]"""
+        return self._number
+
     # From the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -95,9 +95,10 @@ class WorkerStatistics(NamedTuple):
 class Workers:
     """The worker threads of one server."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, *, name: str = "catzilla-worker") -> None:
         self._loop = loop
         self._limits = limits
+        self._name = name  # of each thread, before its number
         self._lock = threading.Lock()
         self._new: deque[Request] = deque()
         self._threads: set[Worker] = set()
@@ -256,7 +257,7 @@ class Workers:
 
     def _new_worker(self) -> Worker:
         self._started += 1
-        worker = Worker(f"catzilla-worker-{self._started}")
+        worker = Worker(f"{self._name}-{self._started}")
         self._threads.add(worker)
         self._running[worker.kind] += 1
         return worker

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import secrets
 import threading
 from base64 import b32encode
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from itertools import islice
 from typing import NamedTuple
 
 from catzilla._core.clock import monotonic
@@ -26,7 +26,7 @@ logger = logging.getLogger("catzilla")
 MIB = 1024 * 1024
 STREAM_COST = 1024  # bytes that a stream with a history takes, about, besides its messages
 MESSAGE_COST = 256  # bytes that a kept message takes, about, besides its payload
-LOOKS = 2  # histories and claims that a call looks at for what has expired: more than the one that it can add
+LOOKS = 2  # expired histories and claims that a call lets go of: more than the one that it can add
 
 
 class MemoryStatistics(NamedTuple):
@@ -46,13 +46,14 @@ class MemoryStatistics(NamedTuple):
 class _Stream:
     """One stream: the last offset that was given, and what is kept."""
 
-    __slots__ = ("cost", "epoch", "history", "offset")
+    __slots__ = ("cost", "due", "epoch", "history", "offset")
 
     def __init__(self) -> None:
         self.epoch = b32encode(secrets.token_bytes(8)).decode("ascii").rstrip("=").lower()
         self.offset = 0
         self.history: History | None = None
-        self.cost = 0
+        self.cost = 0  # bytes, its share of all histories
+        self.due = math.inf  # when to look whether the history has expired: the time of its entry in the heap
 
     @property
     def position(self) -> Position:
@@ -99,7 +100,8 @@ class MemoryBroker(Broker):
         self._undelivered: deque[tuple[Publication, tuple[_Subscription, ...]]] = deque()
         self._delivering = False
         self._idle: OrderedDict[str, _Stream] = OrderedDict()  # without history, least recently used first
-        self._kept: OrderedDict[str, _Stream] = OrderedDict()  # with one, least recently published or looked at first
+        self._kept: OrderedDict[str, _Stream] = OrderedDict()  # with one, in the same order
+        self._due: list[tuple[float, str]] = []  # heap of when to look at which history; some entries are out of date
         self._history_bytes = 0
         self._claims: dict[str, float] = {}  # until when, in seconds of the clock
         self._claims_due: list[tuple[float, str]] = []  # the same as a heap
@@ -155,7 +157,10 @@ class MemoryBroker(Broker):
         with self._lock:
             now = self._begin()
             kept = self._kept.get(stream)
-            history = None if kept is None else self._expire(stream, kept, now)
+            if kept is None:
+                return []
+            self._kept.move_to_end(stream)
+            history = self._expire(stream, kept, now)
             return [] if history is None else history.newest(limit)
 
     def replay(self, stream: str, since: Position) -> Replay:
@@ -189,7 +194,7 @@ class MemoryBroker(Broker):
             for subscription in self._subscriptions:
                 subscription.active = False
             self._subscriptions = ()
-            for held in (self._undelivered, self._idle, self._kept, self._claims, self._claims_due):
+            for held in (self._undelivered, self._idle, self._kept, self._due, self._claims, self._claims_due):
                 held.clear()
             self._history_bytes = 0
 
@@ -233,14 +238,13 @@ class MemoryBroker(Broker):
 
     def _stream(self, name: str) -> _Stream:
         """The stream of that name, made if need be; now the most recently used one."""
-        found = self._kept.get(name)
-        if found is None:
-            found = self._idle.get(name)
-            if found is None:
-                found = _Stream()
-                self._add_idle(name, found)
-            else:
-                self._idle.move_to_end(name)
+        for streams in (self._kept, self._idle):
+            found = streams.get(name)
+            if found is not None:
+                streams.move_to_end(name)
+                return found
+        found = _Stream()
+        self._add_idle(name, found)
         return found
 
     def _record(self, name: str, stream: _Stream, publication: Publication, retention: Retention | None) -> None:
@@ -255,8 +259,9 @@ class MemoryBroker(Broker):
             del self._idle[name]
             self._kept[name] = stream
         history.append(publication, retention.messages, retention.bytes, retention.age)
-        self._kept.move_to_end(name)
         self._account(name, stream, history)
+        if stream.history is not None and history.ends < stream.due:  # it has no entry yet, or one that is too late
+            self._look_at(name, stream, history.ends)
         while self._history_bytes > self._max_history_bytes:
             self._drop_history()
 
@@ -275,6 +280,7 @@ class MemoryBroker(Broker):
         stream.cost = cost
         if not cost:
             stream.history = None
+            stream.due = math.inf  # its entry in the heap is out of date
             del self._kept[name]
             self._add_idle(name, stream)
 
@@ -300,10 +306,24 @@ class MemoryBroker(Broker):
         self._dropped_histories += 1
 
     def _sweep_histories(self, now: float) -> None:
-        """Look at the few histories that nobody published to for the longest."""
-        for name, stream in list(islice(self._kept.items(), LOOKS)):
-            if self._expire(name, stream, now) is not None:
-                self._kept.move_to_end(name)
+        for _ in range(LOOKS):
+            if not self._due or self._due[0][0] > now:
+                return
+            due, name = heapq.heappop(self._due)
+            stream = self._kept.get(name)
+            if stream is None or stream.due != due:
+                continue
+            stream.due = math.inf
+            history = self._expire(name, stream, now)
+            if history is not None:  # published to since
+                self._look_at(name, stream, history.ends)
+
+    def _look_at(self, name: str, stream: _Stream, due: float) -> None:
+        stream.due = due
+        heapq.heappush(self._due, (due, name))
+        if len(self._due) > 2 * len(self._kept) + 100:  # mostly out of date; rare enough to cost nothing on average
+            self._due = [(kept.due, other) for other, kept in self._kept.items()]
+            heapq.heapify(self._due)
 
     def _sweep_claims(self, now: float) -> None:
         for _ in range(LOOKS):

@@ -201,9 +201,9 @@ class HttpConnection(Requests):
     def open(self, method: str, path: str, **options: Unpack[RequestOptions]) -> ClientStream:
         content_type, body = encode(options.get("data"), options.get("json"), options.get("files"))
         self._start(method, path, options.get("timeout"))
-        fields = self._fields(method, _pairs(options.get("headers")), content_type, body)
+        fields = self._fields(method, header_pairs(options.get("headers")), content_type, body)
         began = perf_counter()
-        self._send_request(h11.Request(method=method, target=quote(path, safe=_AS_IT_IS), headers=fields), body)
+        self._send_request(h11.Request(method=method, target=request_target(path), headers=fields), body)
         return self._read_head(began)
 
     def send_raw(self, data: bytes) -> None:
@@ -319,7 +319,12 @@ class HttpConnection(Requests):
         self._http.receive_data(data)
 
 
-def _pairs(headers: RequestHeaders | None) -> list[tuple[str, str]]:
+def request_target(path: str) -> str:
+    """`path` as it stands in a request line: what a URL may not hold is percent-encoded."""
+    return quote(path, safe=_AS_IT_IS)
+
+
+def header_pairs(headers: RequestHeaders | None) -> list[tuple[str, str]]:
     if headers is None:
         return []
     return list(headers.items()) if isinstance(headers, Mapping) else list(headers)

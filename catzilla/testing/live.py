@@ -15,7 +15,8 @@ from catzilla.settings import Settings
 from catzilla.testing import leaks
 from catzilla.testing.errors import LeakError
 from catzilla.testing.event_client import ClientEvents
-from catzilla.testing.http_client import ClientStream, HttpConnection, RequestOptions, Requests
+from catzilla.testing.http_client import ClientStream, HttpConnection, RequestHeaders, RequestOptions, Requests
+from catzilla.testing.websocket_client import ClientWebSocket
 from catzilla.testing.wire import Origin, Wire
 
 if TYPE_CHECKING:
@@ -135,13 +136,41 @@ class LiveServer(Requests):
         options["headers"] = headers
         return ClientEvents(self.stream(path, receive_buffer_bytes=receive_buffer_bytes, **options))
 
+    def websocket(
+        self,
+        path: str,
+        *,
+        headers: RequestHeaders | None = None,
+        origin: str | None = None,
+        subprotocols: Sequence[str] = (),
+        compression: bool = False,
+        receive_buffer_bytes: int | None = None,
+        timeout: float | None = None,
+    ) -> ClientWebSocket:
+        """An open WebSocket; it is read, and its pings answered, only while a call of it waits for something.
+
+        `headers` replace those of the handshake that have the same name. `compression` offers permessage-deflate.
+        `timeout` is in seconds, for the handshake and for every later wait. Raises: `HandshakeRefused` with the
+        response if the server gives another than 101, `ProtocolViolation`, `TimeoutError`, `ConnectionError`.
+        """
+        wire = Wire(
+            self.origin,
+            timeout=self.client_timeout if timeout is None else timeout,
+            receive_buffer_bytes=receive_buffer_bytes,
+            on_close=self._wires.discard,
+        )
+        self._wires.add(wire)
+        return ClientWebSocket(
+            wire, path, headers=headers, origin=origin, subprotocols=subprotocols, compression=compression
+        )
+
     # --- faults --------------------------------------------------------------------------------------------------
 
     def freeze(self, client: HasWire) -> None:
-        """Make a stream, an event stream or a connection read nothing more until `thaw`.
+        """Make a stream, an event stream, a WebSocket or a connection read nothing more until `thaw`.
 
-        Nothing is read between two iterations anyway, so this is for a client that another thread iterates, and to
-        be sure: a read in this thread raises `Frozen`, one in another thread waits.
+        Nothing is read between two iterations or calls anyway, so this is for a client that another thread iterates,
+        and to be sure: a read in this thread raises `Frozen`, one in another thread waits.
         """
         client.wire.freeze()
 

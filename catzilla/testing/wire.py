@@ -78,8 +78,8 @@ class Origin:
 class Wire:
     """One connection to `origin`.
 
-    `timeout` is the longest silence in seconds that any wait accepts before it raises `TimeoutError`. One thread reads
-    and writes; `freeze`, `thaw`, `throttle`, `drop` and `close` work from any thread.
+    `timeout` is the longest silence in seconds that any wait accepts before it raises `TimeoutError`. One thread reads,
+    and one, the same or another, writes; `freeze`, `thaw`, `throttle`, `drop` and `close` work from any thread.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Wire:
         self.origin = origin
         self.timeout = timeout
         self.received_bytes = 0
+        self.unsent = b""  # what the latest `send` left when it raised `TimeoutError`
         self.purpose = "a connection"  # what messages say was going on
         self._on_close = on_close
         self._socket = origin.connect(timeout, receive_buffer_bytes)
@@ -101,17 +102,21 @@ class Wire:
         self._frozen_by: int | None = None
         self._bytes_per_s: float | None = None
         self._next_read_at = 0.0
-        self._waiting = False  # whether a thread is inside the selector
+        self._waiting = 0  # how many threads are inside a selector
         self._closed: str | None = None
 
     @property
     def closed(self) -> bool:
         return self._closed is not None
 
-    def check(self) -> None:
+    @property
+    def frozen(self) -> bool:
+        return self._frozen_by is not None
+
+    def check(self, timeout: float | None = None) -> None:
         """Raise what a read would raise now, without reading: `Frozen`, or `ConnectionAbortedError` when closed."""
         with self._gate:
-            self._wait_for_thaw(monotonic() + self.timeout)
+            self._wait_for_thaw(monotonic() + (self.timeout if timeout is None else timeout))
             self._check_open()
 
     def receive(self, timeout: float | None = None, *, until: bytes | None = None) -> bytes:
@@ -134,8 +139,10 @@ class Wire:
                     pass
             self._wait_ready(selectors.EVENT_READ, deadline, timeout)
 
-    def send(self, data: bytes, *, until_answered: bool = False) -> bool:
+    def send(self, data: bytes, *, until_answered: bool = False, timeout: float | None = None) -> bool:
         """Send all of `data`; False if the peer closed its side first.
+
+        Raises `TimeoutError` when the peer has taken nothing for `timeout` seconds; the rest is then in `unsent`.
 
         With `until_answered`, also stops and gives False as soon as the peer says something: a server may refuse a
         body that is still being sent, and then reads no more of it (RFC 9110 section 10.1.1). TLS cannot tell an
@@ -143,9 +150,14 @@ class Wire:
         """
         listens = until_answered and not self.origin.tls
         wanted = selectors.EVENT_WRITE | (selectors.EVENT_READ if listens else 0)
+        timeout = self.timeout if timeout is None else timeout
         view = memoryview(data)
         while view:
-            ready = self._wait_ready(wanted, monotonic() + self.timeout, self.timeout)
+            try:
+                ready = self._wait_ready(wanted, monotonic() + timeout, timeout)
+            except TimeoutError:
+                self.unsent = bytes(view)
+                raise
             if ready & selectors.EVENT_READ:
                 return False
             with self._gate:
@@ -208,7 +220,7 @@ class Wire:
             self._gate.notify_all()
             # Closing under a thread that waits frees the file's number, and the wait goes on for whoever gets it next.
             # So the thread is woken, and closes.
-            left_to_waiter = self._waiting
+            left_to_waiter = self._waiting > 0
         try:
             self._socket.shutdown(how)
         except OSError:
@@ -252,7 +264,7 @@ class Wire:
         """Which of `wanted` the socket is ready for; raises `TimeoutError` at the deadline."""
         with self._gate:
             self._check_open()
-            self._waiting = True
+            self._waiting += 1
         try:
             with _Selector() as selector:
                 selector.register(self._socket, wanted)
@@ -260,8 +272,8 @@ class Wire:
                     return int(ready)
         finally:
             with self._gate:
-                self._waiting = False
-                if self._closed is not None:
+                self._waiting -= 1
+                if self._closed is not None and not self._waiting:
                     self._socket.close()
         raise TimeoutError(
             f"{self.purpose}: the server at {self.origin.uds or self.origin.authority} kept it waiting for "

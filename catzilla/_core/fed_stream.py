@@ -1,0 +1,114 @@
+"""A streamed response that the loop feeds: a room as Server-Sent Events. It holds no thread, however long it lasts.
+
+It is a member of its room like a socket (`fanout.py`), and a stream like any other towards its connection
+(`stream.py`): what a turn brings goes into the ring and leaves as one chunk. While its client is behind, events wait in
+an `Outbox`, under the room's policy for slow members. All of it is the loop's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from catzilla._core.bridge import Bridge
+from catzilla._core.errors import Disconnected
+from catzilla._core.fanout import NO_ROOMS, Fanout, RoomMembers
+from catzilla._core.http1 import Framing
+from catzilla._core.limits import KIB
+from catzilla._core.messages import Feed
+from catzilla._core.outbox import Outbox, Packet
+from catzilla._core.publication import Publication
+from catzilla._core.stream import ITEM_COST, Sink, State, Stream
+from catzilla._core.waits import Waits
+
+TAKEN_BYTES = 256 * KIB  # of what waited, handed to the transport at once
+
+
+class FedStream(Stream):
+    """One event stream of a room. Is a `fanout.Member`."""
+
+    __slots__ = ("_feed", "_outbox", "_waits", "id", "identity", "burst", "fanout", "principal", "replayed", "rooms")
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        sink: Sink,
+        feed: Feed,
+        fanout: Fanout,
+        waits: Waits,
+        *,
+        name: str,
+        heartbeat: float,
+        member_id: str,
+    ) -> None:
+        super().__init__(bridge, sink, name, heartbeat)
+        self.state = State.PARKED
+        self.id = member_id
+        self.identity: Hashable = member_id if feed.identity is None else feed.identity
+        self.principal: Any = feed.principal
+        self.rooms: AbstractSet[RoomMembers] | None = NO_ROOMS
+        self.burst: list[Packet] = []
+        self.replayed = 0  # the offset up to which `start` has given everything: what is on its way is known already
+        self._feed = feed
+        self.fanout = fanout
+        self._waits = waits
+        self._outbox: Outbox | None = None
+
+    def begin(self, head: bytes, framing: Framing, remaining: int | None) -> None:
+        """See `Stream`. Membership begins with the response: nothing is published in between."""
+        super().begin(head, framing, remaining)
+        opening = self._feed.start(self)
+        if opening:
+            self._put([opening])
+
+    def encode(self, publication: Publication, room: RoomMembers) -> Packet:
+        """See `fanout.Member`."""
+        return Packet(0, b"", self._feed.encode(publication), room, publication.position.offset)
+
+    def flush(self) -> None:
+        """See `fanout.Member`."""
+        packets, self.burst = self.burst, []
+        if self.is_cut or self.state is State.CLOSED:
+            return
+        if self.replayed:
+            packets = [packet for packet in packets if packet.offset > self.replayed]
+        if self._outbox is None and not self.ring and not self.sink.paused:
+            self._put([packet.frame for packet in packets])
+        elif packets:
+            self._hold(packets)
+
+    def _put(self, items: list[bytes]) -> None:
+        self.ring += items
+        self.produced += sum(map(len, items)) + ITEM_COST * len(items)
+        self.bridge.make_ready(self)
+
+    def _hold(self, packets: list[Packet]) -> None:
+        """The client is behind."""
+        outbox = self._outbox
+        if outbox is None:
+            limits = self.bridge.limits
+            outbox = self._outbox = Outbox(limits.socket_outbox_messages, limits.socket_outbox_bytes)
+        fits = True
+        for packet in packets:
+            fits = outbox.add(packet) and fits
+        if outbox.losses:
+            self.fanout.count_losses(outbox)
+        if not fits:
+            self.sink.stream_failed(self)  # an `EventSource` comes back, and says how far it got
+
+    def _has_room(self) -> None:
+        outbox = self._outbox
+        if outbox is None:
+            return
+        items = [packet.frame for packet in outbox.take(TAKEN_BYTES)]
+        if not len(outbox):
+            self._outbox = None
+            items += [self._feed.gap] * len(outbox.gapped)
+        self._put(items)
+
+    def _interrupt(self, error: Disconnected) -> None:
+        self.fanout.gone(self)
+        self._outbox = None
+        self._waits.interrupt(error)
+        self.closed()

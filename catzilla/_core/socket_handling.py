@@ -1,0 +1,210 @@
+"""From a connection's messages to its handler: in order, one at a time, on a worker.
+
+Two ways. A callback handler is a `Turn`: it holds a thread only while it has messages. A linear handler runs on a
+thread of its own from the opening to its return, and takes messages with `receive`.
+
+Who owns what. The loop appends to `inbox` and counts `received`; the handler's thread takes from its left and counts
+`handled`; a deque's two ends are safe to use from two threads. Everything else is the loop's, but for `_opened` and
+`_closed`, which belong to the turn while it is busy.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from catzilla._core.codes import NORMAL
+from catzilla._core.current import current
+from catzilla._core.errors import Disconnected
+from catzilla._core.turns import LinearJob, Turn, Turns
+from catzilla._core.upgrade import SocketHandler
+
+if TYPE_CHECKING:
+    from catzilla._core.ws_connection import WebSocketConnection
+
+TURN_MESSAGES = 64  # handled in one turn before others get theirs
+
+
+class SocketHandling(Turn):
+    """What becomes of one connection's messages."""
+
+    __slots__ = (
+        "_arrival",
+        "_closed",
+        "_connection",
+        "_context",
+        "_handler",
+        "_opened",
+        "_started",
+        "handled",
+        "inbox",
+        "received",
+    )
+
+    def __init__(
+        self,
+        connection: WebSocketConnection,
+        handler: SocketHandler,
+        context: contextvars.Context | None,
+        turns: Turns,
+    ) -> None:
+        super().__init__(turns)
+        self._connection = connection
+        self._handler = handler
+        self._context = context or contextvars.copy_context()
+        self.inbox: deque[str | bytes] | None = None  # none while there is nothing
+        self.received = 0  # bytes, or characters
+        self.handled = 0
+        self._started = False  # `opened` was called
+        self._opened = False  # ... and has returned
+        self._closed = False  # all is said and done
+        self._arrival: threading.Condition | None = None  # that `receive` waits on
+
+    @property
+    def name(self) -> str:
+        """What log lines call the handler."""
+        return self._handler.name
+
+    def start(self) -> bool:
+        """Call the handler; False if there is no thread for it. [loop thread]"""
+        self._handler.bind(self._connection)
+        if not self._handler.is_linear:
+            self.wake()
+            return True
+        self.inbox = deque()
+        self._arrival = threading.Condition()
+        return self.turns.start_linear(LinearJob(self.turns, self._run_linear))
+
+    # On the loop.
+
+    def arrived(self, messages: list[str | bytes]) -> bool:
+        """Take what has arrived; False if no more should, until the handler has caught up. [loop thread]"""
+        inbox = self.inbox
+        if inbox is None:
+            inbox = self.inbox = deque()
+        self.received += sum(map(len, messages))
+        inbox.extend(messages)
+        if self._arrival is None:
+            self.wake()
+        else:
+            with self._arrival:
+                self._arrival.notify_all()
+        return not self._is_over(1.0)
+
+    def _is_over(self, share: float) -> bool:
+        limits = self._connection._services.limits
+        waiting = len(self.inbox) if self.inbox is not None else 0
+        return (
+            waiting > limits.socket_inbox_messages * share
+            or self.received - self.handled > limits.socket_inbox_bytes * share
+        )
+
+    def ended(self) -> None:
+        """The connection has ended; what has arrived is still handled, unless it was us who closed. [loop thread]"""
+        if not self._handler.is_linear:
+            self.wake()
+
+    def worked(self) -> None:
+        """See `Turn`. [loop thread]"""
+        if self._closed:
+            self.inbox = None
+            return
+        if self.inbox or self._connection.ended is not None:
+            self.wake()
+        else:
+            self.inbox = None
+        self._caught_up()
+
+    def _caught_up(self) -> None:
+        if not self._is_over(0.5):
+            self._connection.resume_reading()
+
+    # On a worker.
+
+    def work(self) -> None:
+        """See `Turn`. [worker thread]"""
+        current.waits = self._connection.waits
+        self._context.run(self._work)
+
+    def _work(self) -> None:
+        connection, handler = self._connection, self._handler
+        has_ended = connection.ended is not None  # before the inbox is looked at: what came before is in it
+        try:
+            if not self._started:
+                self._started = True
+                handler.opened()
+                self._opened = True
+            is_empty = self._handle_messages()
+        except BaseException as error:
+            is_empty = True
+            self._fail(error)
+        if not has_ended or not is_empty or self._closed:
+            return
+        self._closed = True
+        if self._opened:
+            try:
+                handler.ended(*(connection.ended or (NORMAL, "")))
+            except BaseException as error:
+                handler.failed(error)
+
+    def _handle_messages(self) -> bool:
+        """Handle what is there, but not for ever; True if nothing is left that should be handled."""
+        connection, received, inbox = self._connection, self._handler.received, self.inbox
+        for _ in range(TURN_MESSAGES):
+            if not inbox:
+                return True
+            if connection.close_asked is not None:
+                inbox.clear()
+                return True
+            message = inbox.popleft()
+            try:
+                received(message)
+            finally:
+                self.handled += len(message)
+        return not inbox
+
+    def _run_linear(self) -> None:
+        current.waits = self._connection.waits
+        self._context.run(self._call_linear)
+
+    def _call_linear(self) -> None:
+        connection, handler = self._connection, self._handler
+        self._started = True
+        try:
+            handler.opened()
+        except BaseException as error:
+            self._fail(error)
+        else:
+            connection.close(NORMAL, "")
+
+    def _fail(self, error: BaseException) -> None:
+        """Close with what the handler's failure means; the messages that wait are given up."""
+        code, reason = self._handler.failed(error)
+        if self.inbox is not None:
+            self.inbox.clear()
+        self._connection.close(code, reason)
+
+    def receive(self, timeout: float | None) -> str | bytes:
+        """The next message; what arrived before the end comes before the end. [the linear handler's thread]
+
+        Raises `Disconnected` after the last one, `TimeoutError` after `timeout` seconds without one.
+        """
+        inbox, arrival, connection = self.inbox, self._arrival, self._connection
+        if inbox is None or arrival is None:
+            raise RuntimeError("a socket with callbacks gets its messages in on_message, not from receive()")
+        if connection.close_asked is not None:
+            raise Disconnected(*connection.close_asked)
+        while True:
+            try:
+                message = inbox.popleft()
+            except IndexError:
+                if not connection.waits.wait_for(arrival, lambda: inbox, timeout):
+                    raise TimeoutError(f"no message within {timeout:g} s") from None
+            else:
+                break
+        self.handled += len(message)
+        if not connection.is_reading and not self._is_over(0.5):
+            self.turns.handle.post(self._caught_up)
+        return message

@@ -1,0 +1,47 @@
+"""What the application hands over when it accepts a WebSocket: the handshake's outcome, and whom its messages go to."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from catzilla._core.ws import Handshake
+
+if TYPE_CHECKING:
+    from catzilla._core.ws_connection import WebSocketConnection
+
+
+class SocketHandler(Protocol):
+    """The handler of one connection, bound to it. What it raises is turned into a close code by `failed`."""
+
+    name: str
+    is_linear: bool  # it runs in `opened` for as long as it likes, on a thread of its own, and receives by itself
+
+    def bind(self, connection: WebSocketConnection) -> None:
+        """The connection is open; nothing else is called before. [loop thread]"""
+
+    def opened(self) -> None:
+        """[worker thread]"""
+
+    def received(self, message: str | bytes) -> None:
+        """A message, in order, one at a time; never of a linear handler. [worker thread]"""
+
+    def ended(self, code: int, reason: str) -> None:
+        """Nothing more will come; once, if `opened` has returned; never of a linear handler. [worker thread]"""
+
+    def failed(self, error: BaseException) -> tuple[int, str]:
+        """Log what the handler raised; the code and reason to close with. [worker thread]"""
+
+
+@dataclass(slots=True)
+class Upgrade:
+    """An accepted handshake. `expires_in` is in seconds, None for never; `identity` is None for an anonymous client."""
+
+    handshake: Handshake
+    handler: SocketHandler
+    principal: Any = None
+    identity: Hashable = None
+    expires_in: float | None = None
+    context: contextvars.Context | None = None  # that the handler runs in; set by the exchange

@@ -1,0 +1,125 @@
+"""From a WebSocket handshake to its acceptance: protocol, origin, rate, authentication, in this order.
+
+Whatever is refused is refused as an ordinary HTTP response, through the app's error handlers, before the upgrade. Runs
+on a worker thread, between the pre-route middleware and the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from catzilla._core.clock import monotonic
+from catzilla._core.fanout import Fanout
+from catzilla._core.limits import Limits
+from catzilla._core.rate import Buckets, burst_of
+from catzilla._core.upgrade import Upgrade
+from catzilla._core.ws import HandshakeRefused, accept
+from catzilla._core.ws_connection import WebSocketConnection
+from catzilla.auth import expires_at, principal_id
+from catzilla.errors import HTTPError
+from catzilla.origins import origin_allowed
+from catzilla.request import Request
+from catzilla.response import Response
+from catzilla.rooms import USER_PREFIX, Rooms
+from catzilla.socket_handlers import Handler, MakeHandler
+from catzilla.websocket import WebSocket
+
+logger = logging.getLogger("catzilla")
+
+
+class Accepted(Response):
+    """The answer to a handshake that is accepted: it never leaves as a response."""
+
+    def __init__(self, upgrade: Upgrade) -> None:
+        super().__init__()
+        self.upgrade = upgrade
+
+
+@dataclass(frozen=True)
+class SocketRules:
+    """What a route has settled about its handshakes."""
+
+    auth: Callable[[Request], Any] | None
+    origins: Any  # as `check_origins` gives them
+    subprotocols: tuple[str, ...]
+    compression: bool
+
+
+class Handshakes:
+    """Accepts and refuses the handshakes of one app. [worker threads]"""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._lock = threading.Lock()  # guards what follows
+        self._buckets: Buckets | None = None
+        self._rate = 0.0
+
+    def accept(self, request: Request, rules: SocketRules, make: MakeHandler, limits: Limits) -> Accepted:
+        """Accept a handshake. Raises: `HTTPError` for one that is refused, and what `auth` raises."""
+        try:
+            handshake = accept(request.head, rules.subprotocols, compression=rules.compression)
+        except HandshakeRefused as refusal:
+            raise HTTPError(refusal.status, refusal.message, dict(refusal.headers)) from None
+        _check_origin(request, rules)
+        self._check_rate(request, limits.connect_rate)
+        principal, identity, expires_in = _authenticate(request, rules)
+        ws = WebSocket(request, self._rooms, handshake.subprotocol, limits.join_rate)
+        handler: Handler = make(ws)
+        if identity is not None:
+            handler = _with_inbox(handler, self._rooms, f"{USER_PREFIX}{identity}")
+        return Accepted(Upgrade(handshake, handler, principal, identity, expires_in))
+
+    def _check_rate(self, request: Request, rate: float) -> None:
+        if not rate:
+            return
+        with self._lock:
+            if self._buckets is None or self._rate != rate:
+                self._rate = rate
+                self._buckets = Buckets(rate, burst_of(rate))
+            wait = self._buckets.take(request.client_ip, monotonic())
+        if wait > 0:
+            raise HTTPError(429, "too many new connections from this address", {"Retry-After": str(int(wait) + 1)})
+
+
+def _check_origin(request: Request, rules: SocketRules) -> None:
+    """Refuse a page of another origin, which rides on a user's cookies (RFC 6455 section 10.2)."""
+    values = request.headers.getlist("origin")
+    origin = ", ".join(values) if values else None  # several are none that could be allowed
+    if origin_allowed(origin, request.get_header("host"), rules.origins):
+        return
+    logger.warning(
+        "websocket refused: origin=%r path=%s; if it is yours, write @app.websocket(..., origins=[%r])",
+        origin,
+        request.path,
+        origin,
+    )
+    raise HTTPError(403, "this origin may not connect here")
+
+
+def _authenticate(request: Request, rules: SocketRules) -> tuple[Any, Any, float | None]:
+    """The principal, its identity, and the seconds until it ends."""
+    if rules.auth is None:
+        return None, None, None
+    principal = rules.auth(request)
+    if principal is None:
+        raise HTTPError(401, "not authenticated")
+    ends = expires_at(principal)
+    expires_in = None if ends is None else ends - time.time()
+    if expires_in is not None and expires_in <= 0:
+        raise HTTPError(401, "the credentials have expired")
+    return principal, principal_id(principal), expires_in
+
+
+def _with_inbox(handler: Handler, rooms: Rooms, stream: str) -> Handler:
+    """Have the connection get what is published to its principal, from its opening on."""
+
+    def entering(connection: WebSocketConnection, fanout: Fanout) -> None:
+        rooms.enter(connection, fanout, stream)
+
+    handler.entering = entering
+    return handler

@@ -1,0 +1,545 @@
+"""Rooms: who may join, what is published, who is there.
+
+A room is a name. What is settled about it (`RoomConfig`) is kept by the app's `Rooms`; its members are the fan-out's of
+each server (`_core/fanout.py`), its messages the broker's (`brokers/base.py`). Any thread may use everything here but
+what says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from catzilla._core.fanout import Fanout, Member
+from catzilla._core.messages import Feed
+from catzilla._core.outbox import OnSlow
+from catzilla._core.publication import Kind, Publication
+from catzilla._core.publication import Position as Position
+from catzilla._core.services import Services
+from catzilla._core.turns import Turn, Turns
+from catzilla.brokers.base import Broker, Retention
+from catzilla.errors import Forbidden, HTTPError
+from catzilla.json_text import to_json
+from catzilla.origins import origin_allowed
+from catzilla.request import Request
+from catzilla.response import Response
+from catzilla.sse import Event
+
+if TYPE_CHECKING:
+    from catzilla._core.ws_connection import WebSocketConnection
+
+logger = logging.getLogger("catzilla")
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+MAX_NAME = 128  # characters of a room's name
+MAX_PASSING = 10_000  # rooms that were set up while the app served; the one that was used longest ago is forgotten
+USER_PREFIX = "~"  # of the streams that belong to principals; no room's name begins with it
+USER_RETENTION = Retention(messages=100, bytes=256 * 1024, age=120.0)
+RETRY = 3000  # milliseconds before an `EventSource` reconnects
+LOOP_CHECK = 0.5  # seconds after which a publisher that waits for a loop looks whether it still serves
+
+
+@dataclass
+class RoomConfig:
+    """What is settled about one room. Written while it is set up, read by any thread."""
+
+    public: bool = False
+    on_slow: OnSlow = OnSlow.DISCONNECT
+    history: int = 0
+    history_ttl: float = 300.0
+    authorize: Callable[..., Any] | None = None
+    joined: list[Callable[..., Any]] = field(default_factory=list)
+    left: list[Callable[..., Any]] = field(default_factory=list)
+
+    def update(self, options: dict[str, Any]) -> None:
+        """Settle what `app.room` was given."""
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    @property
+    def retention(self) -> Retention | None:
+        return Retention(messages=self.history, age=self.history_ttl) if self.history else None
+
+
+_PLAIN = RoomConfig()  # of every room that nothing was settled about
+
+
+class Message(NamedTuple):
+    """A message of a room's history. `time` is when it was published, in seconds since 1970."""
+
+    data: Any
+    event: str | None
+    position: Position
+    time: float
+
+
+class Rooms:
+    """All rooms of one app, and the servers that they have members on."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self._lock = threading.Lock()
+        self._configs: dict[str, RoomConfig] = {}
+        self._passing: OrderedDict[str, RoomConfig] = OrderedDict()  # set up while serving, by handlers perhaps
+        self._servers: tuple[RoomServer, ...] = ()  # replaced as a whole
+
+    # Setting up.
+
+    def configure(self, name: str, change: Callable[[RoomConfig], object]) -> None:
+        """Settle something about a room."""
+        with self._lock:
+            config = self._configs.get(name) or self._passing.get(name)
+            if config is None:
+                config = RoomConfig()
+                if self._servers:
+                    self._passing[name] = config
+                    if len(self._passing) > MAX_PASSING:
+                        self._passing.popitem(last=False)
+                else:
+                    self._configs[name] = config
+            change(config)
+
+    def config(self, name: str) -> RoomConfig:
+        """What is settled about a room."""
+        config = self._configs.get(name)
+        if config is None and self._passing:
+            with self._lock:
+                config = self._passing.get(name)
+                if config is not None:
+                    self._passing.move_to_end(name)
+        return config or _PLAIN
+
+    # Servers.
+
+    def attach(self, services: Services) -> None:
+        """A server is about to serve. [its loop thread]"""
+        with self._lock:
+            self._servers = (*self._servers, RoomServer(self, services))
+
+    def detach(self, services: Services) -> None:
+        """A server has ended."""
+        with self._lock:
+            ended = [server for server in self._servers if server.services is services]
+            self._servers = tuple(server for server in self._servers if server.services is not services)
+        for server in ended:
+            server.unsubscribe()
+
+    def _server(self, fanout: Fanout) -> RoomServer:
+        return next(server for server in self._servers if server.fanout is fanout)
+
+    # Membership.
+
+    def check_join(self, name: str, principal: Any, request: Request) -> None:
+        """Raise `Forbidden` unless a principal may join; `ValueError` for a name that is none."""
+        check_name(name)
+        config = self.config(name)
+        if config.authorize is not None:
+            if not config.authorize(principal, request):
+                raise Forbidden(f"room {name!r} is not for you")
+        elif not config.public:
+            raise Forbidden(
+                f"room {name!r} is neither public nor has it an authorize hook: write app.room({name!r}, public=True), "
+                "or @room.authorize"
+            )
+
+    def join(self, connection: WebSocketConnection, name: str) -> None:
+        """Make a connection a member."""
+        services = connection.services
+        services.handle.post(self._join, services.fanout, connection, name)
+
+    def _join(self, fanout: Fanout, member: Member, name: str) -> None:
+        fanout.join(member, name, self._server(fanout).rules(name))
+
+    def leave(self, connection: WebSocketConnection, name: str) -> None:
+        """End a membership."""
+        services = connection.services
+        services.handle.post(services.fanout.leave, connection, name)
+
+    def enter(self, member: Member, fanout: Fanout, name: str) -> None:
+        """Make a member of whoever is let in by other means. [loop thread]"""
+        self._join(fanout, member, name)
+
+    def max_rooms(self, connection: WebSocketConnection) -> int:
+        """How many rooms a connection may join."""
+        return connection.services.limits.max_rooms
+
+    def principals(self, name: str) -> list[Any]:
+        """Who is there, on all servers of this process."""
+        return [
+            principal for server in self._servers for principal in server.handle.call(server.fanout.principals, name)
+        ]
+
+    # Publishing.
+
+    def publish(self, name: str, data: Any, event: str | None, exclude: Any, retention: Retention | None) -> Position:
+        """Publish to a stream, of a room or of a user."""
+        kind, payload = encode_payload(data)
+        if event is not None:
+            Event("", event=event)  # refuses what an event's name may not hold
+        for server in self._servers:
+            self._wait_for(server)
+        return self.broker.publish(name, kind, payload, event=event, exclude=_id_of(exclude), retention=retention)
+
+    def _wait_for(self, server: RoomServer) -> None:
+        while not server.fanout.wait_for_loop(LOOP_CHECK):
+            if server not in self._servers:
+                return
+
+
+class RoomServer:
+    """The rooms' side of one server: its subscription, and the hooks that run on its workers."""
+
+    def __init__(self, rooms: Rooms, services: Services) -> None:
+        self.rooms = rooms
+        self.services = services
+        self.fanout = services.fanout
+        self.handle = services.handle
+        self.hooks: dict[str, HookTurn] = {}  # of the rooms that have some to run; the loop's
+        self.unsubscribe = rooms.broker.subscribe(self._deliver)
+
+    def rules(self, name: str) -> RoomRules:
+        """What the fan-out asks about a room."""
+        return RoomRules(self, name)
+
+    def _deliver(self, publication: Publication) -> None:
+        self.fanout.posting(publication)
+        self.handle.post(self.fanout.deliver, publication)
+
+    def run_hooks(self, name: str, hooks: list[Callable[..., Any]], principal: Any) -> None:
+        """Have a room's hooks run, one after the other, behind those that wait already. [loop thread]"""
+        if hooks:
+            turn = self.hooks.get(name)
+            if turn is None:
+                turn = self.hooks[name] = HookTurn(self.services.turns, self.hooks, name)
+            turn.waiting += [(hook, principal) for hook in hooks]
+            turn.wake()
+
+
+class RoomRules:
+    """See `_core.fanout.RoomRules`."""
+
+    __slots__ = ("_name", "_server")
+
+    def __init__(self, server: RoomServer, name: str) -> None:
+        self._server = server
+        self._name = name
+
+    @property
+    def on_slow(self) -> OnSlow:
+        return self._server.rooms.config(self._name).on_slow
+
+    def joined(self, principal: Any) -> None:
+        self._server.run_hooks(self._name, self._server.rooms.config(self._name).joined, principal)
+
+    def left(self, principal: Any) -> None:
+        self._server.run_hooks(self._name, self._server.rooms.config(self._name).left, principal)
+
+
+class HookTurn(Turn):
+    """The hooks of one room that are to be run, in order. Kept while there are some."""
+
+    __slots__ = ("_all", "_name", "waiting")
+
+    def __init__(self, turns: Turns, all_turns: dict[str, HookTurn], name: str) -> None:
+        super().__init__(turns)
+        self._all = all_turns
+        self._name = name
+        self.waiting: deque[tuple[Callable[..., Any], Any]] = deque()
+
+    def work(self) -> None:
+        """See `Turn`. [worker thread]"""
+        while self.waiting:
+            hook, principal = self.waiting.popleft()
+            try:
+                hook(principal)
+            except Exception:
+                logger.exception("room=%s: a hook failed: hook=%r", self._name, hook)
+
+    def worked(self) -> None:
+        """See `Turn`. [loop thread]"""
+        if self.waiting:
+            self.wake()
+        else:
+            self._all.pop(self._name, None)
+
+
+class Stream:
+    """What a room and a user have in common: a stream of messages, and whoever is there to get them."""
+
+    __slots__ = ("_rooms", "_stream")
+
+    def __init__(self, rooms: Rooms, stream: str) -> None:
+        self._rooms = rooms
+        self._stream = stream
+
+    def _retention(self) -> Retention | None:
+        raise NotImplementedError
+
+    def publish(self, data: Any, event: str | None = None, exclude: Any = None) -> Position:
+        """Send `data` to every member but `exclude`, a WebSocket; returns its position. [any thread]
+
+        `str` is sent as text, bytes as binary, anything else as JSON. `event` names it for event streams. A member
+        that reads slowly does not hold the publisher up: the room's `on_slow` decides what becomes of it.
+
+        Raises: `TypeError` for what is no JSON, `ValueError` for an `event` with a line break.
+        """
+        return self._rooms.publish(self._stream, data, event, exclude, self._retention())
+
+    def members(self) -> list[Any]:
+        """The principals of whoever is there, each once however many connections it has; None for an anonymous one."""
+        return self._rooms.principals(self._stream)
+
+    def count(self) -> int:
+        """How many are there: the length of `members()`."""
+        return len(self.members())
+
+    def history(self, limit: int | None = None) -> list[Message]:
+        """The newest messages that are kept, at most `limit`, oldest first; none unless the room keeps some."""
+        return [
+            Message(decode_payload(each), each.event, each.position, each.time)
+            for each in self._rooms.broker.history(self._stream, limit)
+        ]
+
+    def position(self) -> Position:
+        """Where the stream stands: the position of its last message."""
+        return self._rooms.broker.position(self._stream)
+
+    def _event_stream(self, request: Request, principal: Any, identity: Any, heartbeat: float | None) -> RoomStream:
+        return RoomStream(self._rooms, self._stream, _last_event_id(request), principal, identity, heartbeat)
+
+
+class Room(Stream):
+    """A room: `app.room("lobby")`. Two of the same name are the same room."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._stream
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Room) and (self._rooms, self._stream) == (other._rooms, other._stream)
+
+    def __hash__(self) -> int:
+        return hash(self._stream)
+
+    def __repr__(self) -> str:
+        return f"<Room {self._stream!r}>"
+
+    def _retention(self) -> Retention | None:
+        return self._rooms.config(self._stream).retention
+
+    def authorize(self, function: H) -> H:
+        """Let `function(principal, request)` say who may join; what it returns is taken as true or false.
+
+        It runs on the thread of whoever joins, and may raise `Forbidden` itself. A later one takes its place.
+        """
+        self._rooms.configure(self._stream, lambda config: setattr(config, "authorize", _hook(function, "authorize")))
+        return function
+
+    def on_join(self, function: H) -> H:
+        """Call `function(principal)` when somebody is there who was not, with however many connections.
+
+        A room's hooks run on a worker thread, one after the other, in the order of what happened.
+        """
+        self._rooms.configure(self._stream, lambda config: config.joined.append(_hook(function, "on_join")))
+        return function
+
+    def on_leave(self, function: H) -> H:
+        """Call `function(principal)` when somebody's last connection has been away for `presence_delay` seconds."""
+        self._rooms.configure(self._stream, lambda config: config.left.append(_hook(function, "on_leave")))
+        return function
+
+    def stream(
+        self,
+        request: Request,
+        principal: Any = None,
+        origins: Sequence[str] | str | None = None,
+        heartbeat: float | None = None,
+    ) -> RoomStream:
+        """The room as Server-Sent Events, without a thread: `return app.room("ticker").stream(request)`.
+
+        Each event has its position for an id, so a browser that reconnects gets what it has missed, as far as the room
+        keeps it; if something is missing, an event `gap` says so first. `principal` is what the room's `authorize` hook
+        gets. With cookies, a page of another origin is refused unless `origins` names it.
+
+        Raises: `Forbidden`, as joining would.
+        """
+        check_event_origin(request, origins)
+        self._rooms.check_join(self._stream, principal, request)
+        return self._event_stream(request, principal, None, heartbeat)
+
+
+class User(Stream):
+    """Every connection of one principal: `app.user("alice").publish(...)`. What is published is kept for a while."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<User {self._stream[1:]!r}>"
+
+    def _retention(self) -> Retention | None:
+        return USER_RETENTION
+
+
+class RoomStream(Response):
+    """A room as an event stream; made by `Room.stream`."""
+
+    default_content_type = "text/event-stream"
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        name: str,
+        last_event_id: str | None,
+        principal: Any,
+        identity: Any,
+        heartbeat: float | None,
+    ) -> None:
+        super().__init__(200, "text/event-stream")
+        self.headers["Cache-Control"] = "no-cache"
+        self.headers["X-Accel-Buffering"] = "no"
+        self._rooms = rooms
+        self._name = name
+        self._last_event_id = last_event_id
+        self._principal = principal
+        self._identity = identity
+        self._heartbeat_seconds = heartbeat
+
+    def _content(self) -> Feed:
+        return Feed(
+            start=self._start,
+            encode=encode_event_of,
+            gap=Event({"why": "slow"}, event="gap").encode(),
+            identity=self._identity,
+            principal=self._principal,
+            heartbeat=self._heartbeat_seconds,
+        )
+
+    def _start(self, stream: Any) -> bytes:
+        """Become a member and say what was missed, in one step: nothing is published in between. [loop thread]"""
+        rooms = self._rooms
+        rooms.enter(stream, stream.fanout, self._name)
+        since = self._since()
+        if since is None:
+            position = rooms.broker.position(self._name)
+            stream.replayed = position.offset
+            return _opening(position)
+        replay = rooms.broker.replay(self._name, since)
+        stream.replayed = replay.position.offset
+        if replay.why is not None:
+            return Event({"why": replay.why}, id=str(replay.position), event="gap", retry=RETRY).encode()
+        return _opening(since) + b"".join(map(encode_event_of, replay.publications))
+
+    def _since(self) -> Position | None:
+        """Where the client has got to. An id that is none of ours cannot be caught up from: any position that is not
+        of this stream says so."""
+        text = self._last_event_id
+        if not text:
+            return None
+        try:
+            return Position.parse(text)
+        except ValueError:
+            return Position("0", 0)
+
+
+def _opening(position: Position) -> bytes:
+    """Sets the last event id and dispatches nothing, so that a stream without any event can be resumed too."""
+    return f"id: {position}\nretry: {RETRY}\n\n".encode()
+
+
+def encode_event_of(publication: Publication) -> bytes:
+    """A message as an event. Bytes are shown as text, as far as they are: an event stream is UTF-8."""
+    text = publication.payload.decode("utf-8", "replace")
+    return Event(text, id=str(publication.position), event=publication.event).encode()
+
+
+def encode_payload(data: Any) -> tuple[Kind, bytes]:
+    """What is published, as a broker carries it. Raises: `TypeError`, `ValueError` for what is no JSON."""
+    if isinstance(data, str):
+        return Kind.TEXT, data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return Kind.BINARY, bytes(data)
+    return Kind.JSON, to_json(data).encode()
+
+
+def decode_payload(publication: Publication) -> Any:
+    """What was published."""
+    if publication.kind is Kind.BINARY:
+        return publication.payload
+    return publication.payload.decode() if publication.kind is Kind.TEXT else json.loads(publication.payload)
+
+
+def check_name(name: object) -> None:
+    """Refuse what is no room's name. Raises: `ValueError`, `TypeError`."""
+    if not isinstance(name, str):
+        raise TypeError(f"a room's name is a str, not {type(name).__name__}")
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise ValueError(f"{name[:40]!r} is no name of a room: write 1 to {MAX_NAME} printable characters")
+    if name.startswith(USER_PREFIX):
+        raise ValueError(f"{name!r} is no name of a room: {USER_PREFIX} begins those of users; write app.user(...)")
+
+
+def room_options(
+    public: bool | None, history: int | None, history_ttl: float | None, on_slow: str | None
+) -> dict[str, Any]:
+    """The options of `app.room` that were given, checked. Raises: `ValueError` saying what to write instead."""
+    given: dict[str, Any] = {}
+    if public is not None:
+        given["public"] = bool(public)
+    if history is not None:
+        count: object = history
+        if not isinstance(count, int) or count < 0:
+            raise ValueError(f"history={history!r}: write how many messages to keep, 0 for none")
+        given["history"] = history
+    if history_ttl is not None:
+        if not history_ttl > 0:
+            raise ValueError(f"history_ttl={history_ttl!r}: write how many seconds to keep them")
+        given["history_ttl"] = float(history_ttl)
+    if on_slow is not None:
+        try:
+            given["on_slow"] = OnSlow(on_slow)
+        except ValueError:
+            names = ", ".join(repr(each.value) for each in OnSlow)
+            raise ValueError(f"on_slow={on_slow!r}: write one of {names}") from None
+    return given
+
+
+def check_event_origin(request: Request, origins: Sequence[str] | str | None) -> None:
+    """Refuse an event stream to a page of another origin that rides on a user's cookies. Raises: `HTTPError` 403."""
+    origin = request.get_header("origin")
+    if request.get_header("cookie") is None or origin_allowed(origin, request.get_header("host"), origins):
+        return
+    logger.warning(
+        "event stream refused: origin=%r path=%s; if it is yours, write stream(request, origins=[%r])",
+        origin,
+        request.path,
+        origin,
+    )
+    raise HTTPError(403, "this origin may not read this stream")
+
+
+def _last_event_id(request: Request) -> str | None:
+    return request.get_header("last-event-id") or request.query_params.get("last_event_id")
+
+
+def _hook(function: Any, what: str) -> Any:
+    if not callable(function):
+        raise TypeError(f"{what} takes a function, not {type(function).__name__}")
+    return function
+
+
+def _id_of(exclude: Any) -> str | None:
+    if exclude is None or isinstance(exclude, str):
+        return exclude
+    found = getattr(exclude, "id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"exclude takes a WebSocket, not {type(exclude).__name__}")
+    return found
