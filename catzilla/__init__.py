@@ -1,5 +1,6 @@
 """Catzilla: streaming and real-time web applications in plain synchronous Python."""
 
+from catzilla._core.publication import Position
 from catzilla.app import App, Catzilla
 from catzilla.auth import bearer_token
 from catzilla.errors import (
@@ -20,7 +21,7 @@ from catzilla.files import FileResponse
 from catzilla.groups import RouterGroup
 from catzilla.request import Request
 from catzilla.response import HTMLResponse, JSONResponse, RedirectResponse, Response
-from catzilla.rooms import Message, Position, Room
+from catzilla.rooms import Message, Room
 from catzilla.serve import Server
 from catzilla.settings import Settings
 from catzilla.sse import Event

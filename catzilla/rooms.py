@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from catzilla._core.fanout import Fanout, Member
 from catzilla._core.messages import Feed
 from catzilla._core.outbox import OnSlow
-from catzilla._core.publication import Kind, Publication
-from catzilla._core.publication import Position as Position
+from catzilla._core.publication import Kind, Position, Publication
 from catzilla._core.services import Services
 from catzilla._core.turns import Turn, Turns
 from catzilla.brokers.base import Broker, Retention
