@@ -36,6 +36,10 @@ class Peer:
     """Scenarios it cannot take part in, with the reason."""
     parks: bool = False
     """Whether it has a `/parked` stream: one that waits without holding a thread."""
+    websockets: bool = False
+    """Whether it has WebSockets, at `/echo` and `/broadcast`."""
+    keeps_alive: bool = True
+    """Whether a connection may ask for `/` more than once."""
 
     def argv(self, port: int, threads: int = DEFAULT_THREADS) -> list[str]:
         """The command line that serves on `port` of the loopback address."""
@@ -49,6 +53,8 @@ class Peer:
         """Why it does not take part in `scenario`; None if it does."""
         if self.only is not None and scenario not in self.only:
             return "not part of this scenario"
+        if scenario in _WS and not self.websockets:
+            return "measured without WebSockets"
         return self.skips.get(scenario)
 
     def versions(self) -> dict[str, str]:
@@ -68,15 +74,23 @@ def _catzilla(port: int, threads: int) -> list[str]:
     return ["-m", "catzilla", "run", app, "--port", str(port), "--no-access-log"]
 
 
-def _blocking_socket(port: int, threads: int) -> list[str]:
-    return ["-m", "tools.bench.apps.blocking_socket", str(port)]
+def _module(name: str) -> Command:
+    """A server of its own: a module of `apps/` that takes the port."""
+
+    def command(port: int, threads: int) -> list[str]:
+        return ["-m", f"tools.bench.apps.{name}", str(port)]
+
+    return command
 
 
-def _gunicorn(port: int, threads: int) -> list[str]:
-    server = ["-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--log-level", "warning"]
-    worker = ["--worker-class", "gthread", "--threads", str(threads), "--worker-connections", "20000"]
-    patience = ["--timeout", "600", "--keep-alive", "75", "--no-control-socket"]
-    return [*server, *worker, *patience, "tools.bench.apps.flask_app:app"]
+def _gunicorn(app: str) -> Command:
+    def command(port: int, threads: int) -> list[str]:
+        server = ["-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--log-level", "warning"]
+        worker = ["--worker-class", "gthread", "--threads", str(threads), "--worker-connections", "20000"]
+        patience = ["--timeout", "600", "--keep-alive", "75", "--no-control-socket"]
+        return [*server, *worker, *patience, f"tools.bench.apps.{app}:app"]
+
+    return command
 
 
 def _granian(port: int, threads: int) -> list[str]:
@@ -94,11 +108,8 @@ def _uvicorn(app: str) -> Command:
     return command
 
 
-def _aiohttp(port: int, threads: int) -> list[str]:
-    return ["-m", "tools.bench.apps.aiohttp_app", str(port)]
-
-
 _SLEEPERS = frozenset({"sleepers", "sleepers5000"})
+_WS = frozenset({"ws_echo", "ws_echo_pipelined", "ws_large", "ws_broadcast", "ws_memory"})
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
@@ -121,13 +132,13 @@ PEERS: dict[str, Peer] = {
         Peer(
             "blocking-socket",
             "the physical limit: a thread a connection, `sendmsg` a chunk, lines joined to 64 KiB, no framework",
-            _blocking_socket,
+            _module("blocking_socket"),
             (),
         ),
         Peer(
             "gunicorn-flask",
             "gthread, 1 worker, 64 threads (N + 200 in sleepers), synchronous generators",
-            _gunicorn,
+            _gunicorn("flask_app"),
             ("gunicorn", "Flask"),
         ),
         Peer(
@@ -152,9 +163,53 @@ PEERS: dict[str, Peer] = {
         Peer(
             "aiohttp",
             "uvloop, 1 process; asynchronous handlers that write each item",
-            _aiohttp,
+            _module("aiohttp_app"),
             ("aiohttp", "uvloop"),
             parks=True,
+            websockets=True,
+        ),
+        Peer(
+            "websockets-asyncio",
+            "its asyncio server on uvloop, 1 process, no keepalive; `broadcast()` to the members",
+            _module("websockets_asyncio_app"),
+            ("websockets", "uvloop"),
+            only=_WS,
+            websockets=True,
+            keeps_alive=False,
+        ),
+        Peer(
+            "websockets-sync",
+            "its threaded server, 1 process, no keepalive; a send to each member in turn",
+            _module("websockets_sync_app"),
+            ("websockets",),
+            only=_WS,
+            websockets=True,
+            keeps_alive=False,
+        ),
+        Peer(
+            "picows",
+            "uvloop, 1 process; frames are echoed without being decoded",
+            _module("picows_app"),
+            ("picows", "uvloop"),
+            only=_WS,
+            websockets=True,
+            keeps_alive=False,
+        ),
+        Peer(
+            "socketify",
+            "uWebSockets (C++), 1 process, handlers in Python; its own publish and subscribe",
+            _module("socketify_app"),
+            ("socketify",),
+            only=_WS,
+            websockets=True,
+        ),
+        Peer(
+            "flask-sock",
+            "gunicorn gthread, 1 worker, N + 200 threads, reads of 64 KiB; a send to each member in turn",
+            _gunicorn("flask_sock_app"),
+            ("flask-sock", "simple-websocket", "gunicorn", "Flask"),
+            only=_WS,
+            websockets=True,
         ),
     ]
 }

@@ -9,18 +9,17 @@ import time
 from typing import Any
 
 from tools.bench import work
-from tools.bench.clients import wrk
 from tools.bench.clients.ask import ask, holding
+from tools.bench.hello import CLIENT_PATIENCE, request_rate
 from tools.bench.peers import Peer
 from tools.bench.scenario import Amount, Metric, Sample, Scenario
 from tools.bench.server import RunningServer, running
+from tools.bench.ws_scenarios import WS_SCENARIOS
 
 MB = 1_000_000
 GB = 1_000_000_000
 MIB = 1024 * 1024
 
-CLIENT_PATIENCE = 60.0
-"""Seconds a client may take beyond its own window."""
 SETTLE_QUIET = 1.0
 """Seconds without a new chunk after which generators count as paused."""
 SETTLE_TIMEOUT = 60.0
@@ -74,17 +73,7 @@ def measure_cpu(peer: Peer, amount: Amount) -> Sample:
 
 def measure_hello(peer: Peer, amount: Amount) -> Sample:
     with running(peer) as server:
-        if wrk.available() and amount.seconds >= 1:
-            result = wrk.measure(server.port, "/", round(amount.seconds), amount.count)
-        else:
-            result = ask(
-                "requests",
-                timeout=amount.seconds + CLIENT_PATIENCE,
-                port=server.port,
-                path="/",
-                seconds=amount.seconds,
-                connections=amount.count,
-            )
+        result = request_rate(server, amount.seconds, amount.count)
     return {key: result[key] for key in ("requests_per_s", "p50_ms", "p99_ms")}
 
 
@@ -247,5 +236,6 @@ SCENARIOS: dict[str, Scenario] = {
             Amount(5, 1.0, 0),
             measure_cpu,
         ),
+        *WS_SCENARIOS,
     ]
 }

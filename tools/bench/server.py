@@ -56,6 +56,18 @@ class RunningServer:
         times = [process.cpu_times() for process in self._tree()]
         return float(sum(each.user + each.system for each in times))
 
+    def pids(self) -> list[int]:
+        """Its processes."""
+        return [process.pid for process in self._tree()]
+
+    def threads(self) -> int:
+        """Threads of all its processes."""
+        return sum(process.num_threads() for process in self._tree())
+
+    def descriptors(self) -> int:
+        """Open descriptors of all its processes."""
+        return sum(process.num_fds() for process in self._tree())
+
     def log_tail(self) -> str:
         """The end of what it printed."""
         return self._log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 HELLO = b"Hello, World!"
@@ -31,6 +32,9 @@ TICK_INTERVAL = 0.5
 FIRST_BYTE_PAUSE = 0.005
 """Seconds before the second chunk of `/first`: a server that waits for that chunk shows them in its first byte."""
 
+MESSAGE_BYTES = 32
+LARGE_MESSAGE_BYTES = 60_000
+
 PARKED = b"parked\n"
 PARKED_SECONDS = 3600.0
 
@@ -44,6 +48,25 @@ def repeat(chunk: bytes) -> Iterator[bytes]:
     """The same prebuilt chunk, over and over."""
     for _ in range(ENDLESS):
         yield chunk
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What is in one WebSocket message."""
+
+    data: bytes
+    text: bool
+
+
+def payload(size: int, text: bool) -> Payload:
+    """`size` bytes: letters and digits as text, else every byte there is (which is not UTF-8)."""
+    pattern = b"0123456789abcdefghijklmnopqrstuvwxyz" if text else bytes(range(256))
+    return Payload((pattern * (size // len(pattern) + 1))[:size], text)
+
+
+def roll_call(number: int, size: int) -> Payload:
+    """`size` bytes of text, others for each number below 1000."""
+    return Payload((b"%03d here? " % number * (size // 4))[:size], True)
 
 
 def first() -> Iterator[bytes]:

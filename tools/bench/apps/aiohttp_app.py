@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import uvloop
-from aiohttp import web
+from aiohttp import WSMessage, WSMsgType, web
 
 from tools.bench import work
 
@@ -62,6 +62,37 @@ async def parked() -> AsyncIterator[bytes]:
     await asyncio.sleep(work.PARKED_SECONDS)
 
 
+members: set[web.WebSocketResponse] = set()
+
+
+async def reply(socket: web.WebSocketResponse, message: WSMessage) -> None:
+    if message.type is WSMsgType.TEXT:
+        await socket.send_str(message.data)
+    else:
+        await socket.send_bytes(message.data)
+
+
+async def echo(request: web.Request) -> web.StreamResponse:
+    socket = web.WebSocketResponse(compress=False)
+    await socket.prepare(request)
+    async for message in socket:
+        await reply(socket, message)
+    return socket
+
+
+async def broadcast(request: web.Request) -> web.StreamResponse:
+    socket = web.WebSocketResponse(compress=False)
+    await socket.prepare(request)
+    members.add(socket)
+    try:
+        async for message in socket:
+            for member in list(members):
+                await reply(member, message)
+    finally:
+        members.discard(socket)
+    return socket
+
+
 def make_app() -> web.Application:
     app = web.Application()
     app.router.add_get("/", hello)
@@ -72,6 +103,8 @@ def make_app() -> web.Application:
     app.router.add_get("/fresh", streamed(work.fresh))
     app.router.add_get("/ticks", async_streamed(ticks))
     app.router.add_get("/parked", async_streamed(parked))
+    app.router.add_get("/echo", echo)
+    app.router.add_get("/broadcast", broadcast)
     return app
 
 

@@ -8,7 +8,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tools.bench.clients import events, first_byte, hold, requests, steady, stream
+from tools.bench.clients import (
+    events,
+    first_byte,
+    hold,
+    requests,
+    steady,
+    stream,
+    ws_broadcast,
+    ws_echo,
+    ws_hold,
+)
 from tools.bench.descriptors import raise_descriptor_limit
 
 CLIENTS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -18,7 +28,12 @@ CLIENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "first_byte": first_byte.measure,
     "events": events.measure,
     "hold": hold.measure,
+    "ws_echo": ws_echo.measure,
+    "ws_broadcast": ws_broadcast.measure,
+    "ws_hold": ws_hold.measure,
 }
+HOLDING = frozenset({"hold", "ws_hold"})
+"""Clients whose connections stay open after their result, until standard input closes."""
 
 
 def main() -> None:
@@ -27,7 +42,7 @@ def main() -> None:
     # A collection in the client would show as latency of the server.
     gc.disable()
     print(json.dumps(CLIENTS[name](**arguments)), flush=True)
-    if name == "hold":
+    if name in HOLDING:
         hold.until_closed()
 
 

@@ -32,16 +32,16 @@ def ask(client: str, *, timeout: float, **arguments: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def holding(*, timeout: float, **arguments: Any) -> Iterator[dict[str, Any]]:
-    """Connections held open by the client `hold` for the length of the block; the value is what it reported.
+def holding(client: str = "hold", *, timeout: float, **arguments: Any) -> Iterator[dict[str, Any]]:
+    """Connections held open by `client` for the length of the block; the value is what it reported.
 
     Raises:
         ClientFailed: they could not be opened.
     """
-    with _process("hold", {**arguments, "timeout": timeout}) as process:
+    with _process(client, {**arguments, "timeout": timeout}) as process:
         assert process.stdout is not None, "a pipe was asked for"
         line = process.stdout.readline()
-        yield _result("hold", line, b"" if line else process.communicate()[1])
+        yield _result(client, line, b"" if line else process.communicate()[1])
 
 
 @contextlib.contextmanager
