@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from catzilla._core.access_log import AccessRecord
+from catzilla._core.fanout import Fanout
 from catzilla._core.http_connection import HTTPConnection
 from catzilla._core.limits import Limits
 from catzilla._core.messages import Reply, RequestHead
 from catzilla._core.pace import Pace
 from catzilla._core.services import Services
+from catzilla._core.turns import Turns
 from tests.core.fakes import Bench, FakeLoop
 
 
@@ -149,6 +151,8 @@ class Line:
             handle=bench.handle,
             timers=bench.timers,
             workers=bench.workers,
+            turns=Turns(bench.loop, bench.handle, bench.workers, limits or bench.limits),
+            fanout=Fanout(bench.loop, bench.timers, presence_delay=3.0),
             bridge=bench.bridge,
             access_log=self.log,
         )

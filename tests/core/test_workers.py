@@ -455,7 +455,7 @@ def test_a_handler_that_writes_a_stream_leaves_the_budget_of_requests():
 
 
 def test_at_the_most_threads_anybody_shares():
-    workers = make(max_requests=2, max_streams=1, max_sockets=1, home_threads=2)
+    workers = make(max_requests=2, max_streams=2, home_threads=2)
     made = busy(workers, 2)
     for worker in made:
         workers.home(worker) if workers.statistics().streams == 0 else None
@@ -474,7 +474,7 @@ def test_at_the_most_threads_anybody_shares():
 
 
 def test_with_everybody_at_work_a_request_waits_for_the_first_who_finishes():
-    workers = make(max_requests=3, max_streams=1, max_sockets=0)
+    workers = make(max_requests=3, max_streams=1)
     made = busy(workers, 3)
     workers.home(made[0])
     submit(workers)
@@ -638,12 +638,9 @@ class Scheduling(RuleBasedStateMachine):
         max_requests=st.integers(1, 4),
         max_streams=st.integers(1, 4),
         home_threads=st.integers(1, 3),
-        sockets=st.integers(0, 1),
     )
-    def begin(self, max_requests, max_streams, home_threads, sockets):
-        self.workers = make(
-            max_requests=max_requests, max_streams=max_streams, max_sockets=sockets, home_threads=home_threads
-        )
+    def begin(self, max_requests, max_streams, home_threads):
+        self.workers = make(max_requests=max_requests, max_streams=max_streams, home_threads=home_threads)
         self.asks: list[Ask] = []
         self.streams: list[tuple[Worker, Home]] = []  # parked, with their homes
         self.on_its_way: list[tuple[Worker, Home]] = []
