@@ -53,7 +53,7 @@ class HandshakeRefused(ClientError):
     """
 
     def __init__(self, request: str, response: ClientResponse) -> None:
-        shown = response.text[:_SHOWN_CHARACTERS]
+        shown = response.text.strip()[:_SHOWN_CHARACTERS]
         super().__init__(f"{request} was refused: {response.status_code} {response.reason}{shown and ': '}{shown}")
         self.response = response
         self.status_code = response.status_code

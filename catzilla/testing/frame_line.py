@@ -65,7 +65,7 @@ class FrameLine:
         `ProtocolViolation`, `ConnectionResetError` for no response, `TimeoutError`.
         """
         request = self.protocol.connect()
-        request.headers["Host"] = self.wire.origin.authority  # as the other clients name it
+        _replace_headers(request, [("Host", self.wire.origin.authority)])  # as the other clients name it
         _replace_headers(request, given)
         with self._lock:
             self.protocol.send_request(request)
@@ -309,4 +309,4 @@ def _replace_headers(request: Request, given: list[tuple[str, str]]) -> None:
         with suppress(KeyError):
             del request.headers[name]
     for name, value in given:
-        request.headers[name] = value
+        request.headers[name] = value  # adds to those of the same name

@@ -213,4 +213,4 @@ class ClientWebSocket:
 
     def __repr__(self) -> str:
         state = "open" if self.close_code is None else f"closed with {self.close_code}"
-        return f"<ClientWebSocket {self.wire.purpose}: {state}, {len(self._line.frames)} frames to be received>"
+        return f"<ClientWebSocket {self.wire.purpose}: {state}, frames to be received: {len(self._line.frames)}>"

@@ -32,11 +32,12 @@ def held():
         thread.join(10)
 
 
-def test_only_threads_of_a_server_that_were_not_there_before_are_leaks(held):
+@pytest.mark.parametrize("pool", ["catzilla-worker", "catzilla-socket"])
+def test_only_threads_of_a_server_that_were_not_there_before_are_leaks(held, pool):
     held("somebody-else")
-    held("catzilla-worker-1")
+    held(f"{pool}-1")
     known = leaks.server_threads()
-    leaked = held("catzilla-worker-2")
+    leaked = held(f"{pool}-2")
     assert leaks.leaked_threads(known, timeout=0.01) == [leaked]
 
 
