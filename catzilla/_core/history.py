@@ -22,7 +22,7 @@ class History:
     __slots__ = ("_age", "_kept", "bytes", "floor", "last")
 
     def __init__(self, last: int = 0) -> None:
-        self._kept: deque[Publication] = deque()
+        self._kept: deque[tuple[float, Publication]] = deque()  # each with the time when it came
         self._age = 0.0
         self.bytes = 0  # of the payloads that are kept
         self.floor = self.last = last
@@ -36,23 +36,24 @@ class History:
     @property
     def ends(self) -> float:
         """When the newest message will have reached its age, if nothing follows."""
-        return self._kept[-1].time + self._age
+        return self._kept[-1][0] + self._age
 
-    def append(self, publication: Publication, max_messages: int, max_bytes: int, max_age: float) -> None:
+    def append(self, publication: Publication, now: float, max_messages: int, max_bytes: int, max_age: float) -> None:
         """Keep the next message, and of the older ones what fits: O(1) but for what is dropped.
 
-        `max_bytes` counts payloads; a message that is larger alone is not kept. `max_age` is in seconds. The bounds
-        hold for the whole history until the next message brings others.
+        `max_bytes` counts payloads; a message that is larger alone is not kept. `max_age` is in seconds of the clock
+        that gives `now`, which never goes back; `publication.time` may. The bounds hold for the whole history until
+        the next message brings others.
         """
         offset = publication.position.offset
         assert offset == self.last + 1, f"offset {offset} after {self.last}: the owner calls one method at a time"
         self.last = offset
         self._age = max_age
-        self._kept.append(publication)
+        self._kept.append((now, publication))
         self.bytes += len(publication.payload)
         while self._kept and (len(self._kept) > max_messages or self.bytes > max_bytes):
             self._drop_oldest()
-        self.expire(publication.time)
+        self.expire(now)
 
     def skip(self) -> None:
         """The next message is not kept: what is older stays to be read, but nobody can catch up across it."""
@@ -61,7 +62,7 @@ class History:
 
     def expire(self, now: float) -> None:
         """Drop what has reached its age."""
-        while self._kept and now - self._kept[0].time >= self._age:
+        while self._kept and now - self._kept[0][0] >= self._age:
             self._drop_oldest()
 
     def clear(self) -> None:
@@ -79,11 +80,11 @@ class History:
 
     def newest(self, count: int | None = None) -> list[Publication]:
         """The newest `count` messages, or all, oldest first; a hole may lie before `floor`. Call `expire` first."""
-        found = list(islice(reversed(self._kept), count))
+        found = [publication for _, publication in islice(reversed(self._kept), count)]
         found.reverse()
         return found
 
     def _drop_oldest(self) -> None:
-        oldest = self._kept.popleft()
+        _, oldest = self._kept.popleft()
         self.bytes -= len(oldest.payload)
         self.floor = max(self.floor, oldest.position.offset)  # below the floor already, if a skip came after it

@@ -65,7 +65,7 @@ class Publication:
         self.event = event
         self.exclude = exclude  # id of the connection that does not get it
         self.position = position
-        self.time = time  # seconds on the broker's clock, when it was published
+        self.time = time  # seconds since 1970 on the broker's clock, when it was published
 
     def __repr__(self) -> str:
         what = "" if self.event is None else f" event={self.event!r}"

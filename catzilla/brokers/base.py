@@ -67,8 +67,8 @@ class Broker(ABC):
     ) -> Position:
         """Give the message the next offset of `stream`, counted from 1, and tell the subscribers; returns its position.
 
-        All of it reaches them as it was given. `retention` bounds the stream's history from now on, this message
-        included; with None this message is not kept, and nobody can catch up across it.
+        All of it reaches them as it was given, with the time in seconds since 1970. `retention` bounds the stream's
+        history from now on, this message included; with None it is not kept, and nobody can catch up across it.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ import logging
 import math
 import secrets
 import threading
+import time
 from base64 import b32encode
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -76,7 +77,7 @@ class MemoryBroker(Broker):
     Bounded: at most `max_idle_streams` streams without history are remembered, and all histories together hold at most
     `max_history_bytes`; beyond that the least recently used goes. At most `max_claims` claims stand at once; further
     ones are refused, because a ticket that was let in twice is worse than one that was let in never. `clock` gives
-    seconds and never goes back.
+    the seconds that ages and claims are counted in, and never goes back.
     """
 
     def __init__(
@@ -138,9 +139,9 @@ class MemoryBroker(Broker):
             now = self._begin()
             found = self._stream(stream)
             found.offset += 1
-            publication = Publication(stream, kind, payload, event, exclude, found.position, now)
+            publication = Publication(stream, kind, payload, event, exclude, found.position, time.time())
             self._published += 1
-            self._record(stream, found, publication, retention)
+            self._record(stream, found, publication, retention, now)
             self._undelivered.append((publication, self._subscriptions))
             if not self._delivering:  # else the `deliver` that called this is served first: order before depth
                 self._deliver_all()
@@ -247,7 +248,9 @@ class MemoryBroker(Broker):
         self._add_idle(name, found)
         return found
 
-    def _record(self, name: str, stream: _Stream, publication: Publication, retention: Retention | None) -> None:
+    def _record(
+        self, name: str, stream: _Stream, publication: Publication, retention: Retention | None, now: float
+    ) -> None:
         """Put the publication into the history, or let the history know of one that is not kept."""
         history = stream.history
         if retention is None:
@@ -258,7 +261,7 @@ class MemoryBroker(Broker):
             history = stream.history = History(last=stream.offset - 1)
             del self._idle[name]
             self._kept[name] = stream
-        history.append(publication, retention.messages, retention.bytes, retention.age)
+        history.append(publication, now, retention.messages, retention.bytes, retention.age)
         self._account(name, stream, history)
         if stream.history is not None and history.ends < stream.due:  # it has no entry yet, or one that is too late
             self._look_at(name, stream, history.ends)

@@ -18,6 +18,7 @@ from catzilla.brokers.base import Broker, Replay, Retention
 PUBLISHERS = 6  # threads
 EACH = 40  # messages of each
 KEEP_ALL = Retention(messages=10_000, bytes=2**26, age=600.0)
+CLOCKS_APART = 3600.0  # seconds that a server's clock may differ from ours
 SWITCH_EVERY = 1e-5  # seconds; at the usual 5 ms, a thread publishes all it has before another one runs
 
 _never = threading.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
@@ -190,6 +191,11 @@ class LosesEvent(Changes):
 @found_by("arrives_as_it_was_given")
 class GivesEverythingAsText(Changes):
     changes: ClassVar = {"kind": Kind.TEXT}
+
+
+@found_by("arrives_as_it_was_given")
+class TellsTheTimeSinceItsStart(Changes):
+    changes: ClassVar = {"time": 12.5}
 
 
 @found_by("arrives_as_it_was_given")
@@ -460,8 +466,9 @@ class KeepsABusyStreamForEver(OtherRetention):
     """The age of the whole history, counted from the latest message."""
 
     def changed(self, stream, retention):
-        for kept in self.history(stream):
-            kept.time = self._clock()
+        kept = self._kept.get(stream)
+        if kept is not None:
+            kept.history._kept = deque((self._clock(), publication) for _, publication in kept.history._kept)
         return retention
 
 

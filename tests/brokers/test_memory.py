@@ -6,7 +6,9 @@ import logging
 import random
 import sys
 import threading
+import time
 from collections import deque
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -377,7 +379,20 @@ def test_delivery_is_over_when_publish_returns(broker):
     broker.subscribe(got.append)
     publish(broker)
     assert len(got) == 1
-    assert got[0].time == 1000.0
+
+
+def test_the_time_of_a_message_is_what_a_calendar_can_show(broker):
+    """Not the clock that ages are counted on, which begins anywhere."""
+    before = time.time()
+    publish(broker)
+    assert before <= broker.history("lobby")[0].time <= time.time()
+
+
+def test_a_calendar_that_is_set_back_or_forward_expires_nothing(broker, clock, monkeypatch):
+    for now in (2e9, 1e9, 3e9):
+        monkeypatch.setattr("catzilla.brokers.memory.time", SimpleNamespace(time=lambda now=now: now))
+        publish(broker, retention=Retention(age=10))
+    assert [publication.time for publication in broker.history("lobby")] == [2e9, 1e9, 3e9]
 
 
 def test_a_subscriber_that_raises_is_logged_and_costs_nobody_anything(broker, caplog):

@@ -16,14 +16,14 @@ from catzilla._core.publication import Kind, Position, Publication
 NO_BYTES, NO_AGE = 10**9, 10.0**9
 
 
-def message(offset: int, size: int = 1, time: float = 0.0) -> Publication:
-    return Publication("lobby", Kind.BINARY, b"x" * size, None, None, Position("k3f9x2", offset), time)
+def message(offset: int, size: int = 1) -> Publication:
+    return Publication("lobby", Kind.BINARY, b"x" * size, None, None, Position("k3f9x2", offset), 1.7e9)
 
 
 def filled(count: int, *, messages: int = 1000, size: int = 1) -> History:
     history = History()
     for offset in range(1, count + 1):
-        history.append(message(offset, size), messages, NO_BYTES, NO_AGE)
+        history.append(message(offset, size), 0.0, messages, NO_BYTES, NO_AGE)
     return history
 
 
@@ -39,6 +39,7 @@ class AgainstModel(RuleBasedStateMachine):
         self.now = 0.0
         self.history = History()
         self.given: list[Publication] = []  # everything that was ever kept for a moment
+        self.came: dict[int, float] = {}  # when, by offset
         self.gone: set[int] = set()  # offsets of those that some bound has taken since
         self.last = 0
         self.age = 0.0
@@ -57,9 +58,10 @@ class AgainstModel(RuleBasedStateMachine):
     )
     def keep(self, size, messages, max_bytes, age):
         self.last += 1
-        publication = message(self.last, size, self.now)
-        self.history.append(publication, messages, max_bytes, age)
+        publication = message(self.last, size)
+        self.history.append(publication, self.now, messages, max_bytes, age)
         self.given.append(publication)
+        self.came[self.last] = self.now
         self.age = age
         alive = self.alive()
         for index, older in enumerate(alive):
@@ -79,7 +81,7 @@ class AgainstModel(RuleBasedStateMachine):
 
     def expire_model(self):
         for publication in self.alive():
-            if self.now - publication.time >= self.age:
+            if self.now - self.came[publication.position.offset] >= self.age:
                 self.take(publication)
 
     @rule()
@@ -126,7 +128,7 @@ def test_one_that_begins_late_knows_nothing_of_what_was_before():
     history = History(last=7)
     assert history.after(6) is None
     assert history.after(7) == []
-    history.append(message(8), 10, NO_BYTES, NO_AGE)
+    history.append(message(8), 0.0, 10, NO_BYTES, NO_AGE)
     assert history.after(6) is None
     assert offsets(history.after(7)) == [8]
 
@@ -141,14 +143,14 @@ def test_the_edge_of_what_was_trimmed():
 def test_bytes_keep_the_newest_that_fit_exactly():
     history = History()
     for offset, size in enumerate((5, 5, 10), start=1):
-        history.append(message(offset, size), 100, 10, NO_AGE)
+        history.append(message(offset, size), 0.0, 100, 10, NO_AGE)
         assert history.bytes <= 10
     assert offsets(history.newest()) == [3]
 
 
 def test_one_larger_than_the_bound_leaves_nothing():
     history = filled(3)
-    history.append(message(4, size=11), 100, 10, NO_AGE)
+    history.append(message(4, size=11), 0.0, 100, 10, NO_AGE)
     assert (len(history), history.bytes) == (0, 0)
     assert history.after(3) is None
     assert history.after(4) == []
@@ -156,8 +158,8 @@ def test_one_larger_than_the_bound_leaves_nothing():
 
 def test_a_message_goes_when_it_reaches_its_age():
     history = History()
-    history.append(message(1, time=100.0), 10, NO_BYTES, 5.0)
-    history.append(message(2, time=103.0), 10, NO_BYTES, 5.0)
+    history.append(message(1), 100.0, 10, NO_BYTES, 5.0)
+    history.append(message(2), 103.0, 10, NO_BYTES, 5.0)
     history.expire(104.9)
     assert offsets(history.newest()) == [1, 2]
     history.expire(105.0)
@@ -173,11 +175,11 @@ def test_a_message_goes_when_it_reaches_its_age():
 def test_what_came_before_one_that_was_not_kept_can_be_read_but_not_replayed():
     history = filled(2)
     history.skip()
-    history.append(message(4), 10, NO_BYTES, NO_AGE)
+    history.append(message(4), 0.0, 10, NO_BYTES, NO_AGE)
     assert offsets(history.newest()) == [1, 2, 4]
     assert history.after(2) is None
     assert offsets(history.after(3)) == [4]
-    history.append(message(5), 2, NO_BYTES, NO_AGE)
+    history.append(message(5), 0.0, 2, NO_BYTES, NO_AGE)
     assert offsets(history.newest()) == [4, 5]
     assert offsets(history.after(3)) == [4, 5]
 
@@ -185,7 +187,7 @@ def test_what_came_before_one_that_was_not_kept_can_be_read_but_not_replayed():
 @pytest.mark.parametrize("offset", [0, 3, 5])
 def test_an_owner_that_skips_or_repeats_an_offset_is_told(offset):
     with pytest.raises(AssertionError, match=f"offset {offset} after 3"):
-        filled(3).append(message(offset), 10, NO_BYTES, NO_AGE)
+        filled(3).append(message(offset), 0.0, 10, NO_BYTES, NO_AGE)
 
 
 def test_an_offset_that_is_yet_to_come_is_no_question():
