@@ -21,6 +21,7 @@ from catzilla._core.outbox import OnSlow
 from catzilla._core.publication import Kind, Position, Publication
 from catzilla._core.services import Services
 from catzilla._core.turns import Turn, Turns
+from catzilla.auth import principal_id
 from catzilla.brokers.base import Broker, Retention
 from catzilla.errors import Forbidden, HTTPError
 from catzilla.json_text import to_json
@@ -373,7 +374,7 @@ class Room(Stream):
         """
         check_event_origin(request, origins)
         self._rooms.check_join(self._stream, principal, request)
-        return self._event_stream(request, principal, None, heartbeat)
+        return self._event_stream(request, principal, principal_id(principal), heartbeat)
 
 
 class User(Stream):
