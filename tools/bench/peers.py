@@ -74,6 +74,10 @@ def _catzilla(port: int, threads: int) -> list[str]:
     return ["-m", "catzilla", "run", app, "--port", str(port), "--no-access-log"]
 
 
+def _catzilla_linear(port: int, threads: int) -> list[str]:
+    return [*_catzilla(port, threads), "--max-sockets", str(threads)]
+
+
 def _module(name: str) -> Command:
     """A server of its own: a module of `apps/` that takes the port."""
 
@@ -116,10 +120,11 @@ PEERS: dict[str, Peer] = {
     for peer in [
         Peer(
             "catzilla",
-            "default settings; synchronous handlers and generators",
+            "default settings; synchronous handlers and generators; WebSockets as a class of synchronous callbacks",
             _catzilla,
-            ("catzilla", "uvloop", "h11"),
+            ("catzilla", "uvloop", "h11", "websockets"),
             parks=True,
+            websockets=True,
         ),
         Peer(
             "catzilla-parked",
@@ -128,6 +133,15 @@ PEERS: dict[str, Peer] = {
             ("catzilla", "uvloop", "h11"),
             paths={"/ticks": "/ticks-parked"},
             only=_SLEEPERS,
+        ),
+        Peer(
+            "catzilla-linear",
+            "catzilla, the WebSocket handler one function with a loop, which holds a thread; up to N + 200 of them",
+            _catzilla_linear,
+            ("catzilla", "uvloop", "h11", "websockets"),
+            paths={"/echo": "/echo-linear", "/broadcast": "/broadcast-linear"},
+            only=_WS,
+            websockets=True,
         ),
         Peer(
             "blocking-socket",

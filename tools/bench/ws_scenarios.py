@@ -22,8 +22,8 @@ SPARE_THREADS = 200
 PIPELINE_WINDOW = 256
 """Messages of 32 bytes on their way on each connection of `ws_echo_pipelined`."""
 BROADCAST_WINDOW = 32
-"""Messages on their way to all members in `ws_broadcast`. Of 1 to 128 the servers that collect what is published do best
-with 32 or 64; the others do alike with any."""
+"""Messages on their way to all members in `ws_broadcast`. Of 1 to 128 a server that collects what is published does
+best with 32 or 64; the others do alike with any."""
 WARM_SOCKETS = 20
 """Sockets opened and closed before memory is measured, so that what is made once is not counted."""
 REFUSED_SHARE = 0.01

@@ -1,11 +1,11 @@
-"""catzilla: plain synchronous handlers and generators."""
+"""catzilla: plain synchronous handlers and generators; WebSockets as callbacks and as one function."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from catzilla import Catzilla, Response, StreamingResponse, sleep
+from catzilla import Catzilla, Response, StreamingResponse, WebSocket, sleep
 from tools.bench import work
 
 app = Catzilla(production=True, show_banner=False, log_requests=False)
@@ -66,3 +66,37 @@ def parked() -> StreamingResponse:
         yield sleep(work.PARKED_SECONDS)
 
     return StreamingResponse(events())
+
+
+everybody = app.room("all", public=True)
+
+
+@app.websocket("/echo")
+class Echo:
+    """Holds no thread while nothing arrives."""
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        ws.send(message)
+
+
+@app.websocket("/echo-linear")
+def echo(ws: WebSocket) -> None:
+    """Holds a thread for as long as it is connected."""
+    for message in ws:
+        ws.send(message)
+
+
+@app.websocket("/broadcast")
+class Member:
+    def on_open(self, ws: WebSocket) -> None:
+        ws.join("all")
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        everybody.publish(message)
+
+
+@app.websocket("/broadcast-linear")
+def member(ws: WebSocket) -> None:
+    ws.join("all")
+    for message in ws:
+        everybody.publish(message)

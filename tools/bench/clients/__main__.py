@@ -32,8 +32,8 @@ CLIENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "ws_broadcast": ws_broadcast.measure,
     "ws_hold": ws_hold.measure,
 }
-HOLDING = frozenset({"hold", "ws_hold"})
-"""Clients whose connections stay open after their result, until standard input closes."""
+HOLDING: dict[str, Callable[[], None]] = {"hold": hold.until_closed, "ws_hold": ws_hold.until_closed}
+"""What keeps connections open after the result, until standard input closes."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     gc.disable()
     print(json.dumps(CLIENTS[name](**arguments)), flush=True)
     if name in HOLDING:
-        hold.until_closed()
+        HOLDING[name]()
 
 
 if __name__ == "__main__":
