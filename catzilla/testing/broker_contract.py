@@ -10,18 +10,18 @@ from a thread of its own. Uses streams with names of their own, so what else a s
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
 from catzilla._core.publication import Kind, Position, Publication
 from catzilla.brokers.base import BrokerClosed, Replay, Retention
 from catzilla.testing.broker_probes import (
-    CLOCKS_APART,
     EACH,
     KEEP_ALL,
+    PACE,
     PUBLISHERS,
     BrokerProbes,
+    Ending,
     Recorder,
     facts,
     offsets,
@@ -89,7 +89,7 @@ class BrokerContract(BrokerProbes):
         for way, got in (("delivered", delivered), ("in the history", kept), ("replayed", replayed)):
             assert list(map(facts, got)) == expected, f"{way} it is something else"
             assert all(isinstance(publication.kind, Kind) for publication in got), f"{way}: kind is no Kind"
-            wrong = [publication.time for publication in got if abs(publication.time - time.time()) > CLOCKS_APART]
+            wrong = self.wrong_times(got)
             assert not wrong, f"{way}: time is no seconds since 1970, or a clock is wrong: {wrong}"
 
     def test_any_name_is_a_stream(self) -> None:
@@ -141,25 +141,13 @@ class BrokerContract(BrokerProbes):
         assert got == [1, 1, 2, 3]
 
     def test_nothing_is_delivered_once_unsubscribe_has_returned(self) -> None:
-        other = self.record()
-        ended, late = threading.Event(), list[Publication]()
-
-        def deliver(publication: Publication) -> None:
-            pause(0.001)  # so that a call is likely to be running when the subscription ends
-            if ended.is_set():
-                late.append(publication)
-
-        unsubscribe = self.broker.subscribe(deliver)
-
-        def end() -> None:
-            other.wait(self.lobby, EACH, self.patience)
-            unsubscribe()
-            ended.set()
-
-        self.run(*(self.publisher(self.lobby, {}, number) for number in range(PUBLISHERS)), end)
+        other, ending = self.record(), Ending()
+        unsubscribe = self.broker.subscribe(ending)
+        publishers = (self.publisher(self.lobby, {}, number) for number in range(PUBLISHERS))
+        self.run(*publishers, lambda: ending.end(unsubscribe, self.patience))
         self.send(1)
         other.wait(self.lobby, PUBLISHERS * EACH + 1, self.patience)
-        assert not late, f"delivered after unsubscribe had returned: {late}"
+        assert not ending.late, f"delivered after unsubscribe had returned: {ending.late}"
         self.run(unsubscribe)
 
     def test_a_subscriber_that_raises_hurts_nobody(self) -> None:
@@ -293,7 +281,7 @@ class BrokerContract(BrokerProbes):
                 assert time.monotonic() < deadline, f"a replay never reached the last message; {replays[-1].position}"
                 replays.append(self.broker.replay(self.lobby, start))
 
-        self.run(*(self.publisher(self.lobby, {}, number) for number in range(PUBLISHERS)), reader)
+        self.run(*(self.publisher(self.lobby, {}, number, PACE) for number in range(PUBLISHERS)), reader)
         for replay in replays:
             expected = list(range(1, replay.position.offset + 1))
             assert replay.why is None, f"not recovered, {replay.why}"
@@ -306,7 +294,7 @@ class BrokerContract(BrokerProbes):
         def join() -> None:
             joined.extend((self.record(), self.broker.replay(self.lobby, start)) for _ in range(20))
 
-        self.run(*(self.publisher(self.lobby, {}, number) for number in range(PUBLISHERS)), join)
+        self.run(*(self.publisher(self.lobby, {}, number, PACE) for number in range(PUBLISHERS)), join)
         last = self.send(1)[0].offset
         for recorder, replay in joined:
             live = recorder.wait(self.lobby, last, self.patience)
@@ -380,17 +368,10 @@ class BrokerContract(BrokerProbes):
             raise AssertionError(f"{name}() of a closed broker did not raise BrokerClosed")
 
     def test_nothing_is_delivered_once_close_has_returned(self) -> None:
-        other = self.record()
-        closed, late = threading.Event(), list[Publication]()
+        ending = Ending()
         refused: list[BrokerClosed] = []
         deadline = time.monotonic() + self.patience
-
-        def deliver(publication: Publication) -> None:
-            pause(0.001)
-            if closed.is_set():
-                late.append(publication)
-
-        self.broker.subscribe(deliver)
+        self.broker.subscribe(ending)
 
         def publish() -> None:
             try:
@@ -399,12 +380,7 @@ class BrokerContract(BrokerProbes):
             except BrokerClosed as error:
                 refused.append(error)
 
-        def close() -> None:
-            other.wait(self.lobby, EACH, self.patience)
-            self.broker.close()
-            closed.set()
-            pause(0.05)  # nothing comes after a close that one could wait for; a fault gets the time to show
-
-        self.run(*([publish] * PUBLISHERS), close)
+        self.run(*([publish] * PUBLISHERS), lambda: ending.end(self.broker.close, self.patience))
+        pause(0.05)  # nothing comes after a close that one could wait for; a fault gets the time to show
         assert len(refused) == PUBLISHERS, "publish went on after close had returned"
-        assert not late, f"delivered after close had returned: {len(late)} publications"
+        assert not ending.late, f"delivered after close had returned: {len(ending.late)} publications"

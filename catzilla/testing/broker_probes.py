@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable
-from time import monotonic
 from typing import Any
 
 from catzilla._core.publication import Kind, Position, Publication
@@ -17,6 +17,7 @@ from catzilla.brokers.base import Broker, Replay, Retention
 
 PUBLISHERS = 6  # threads
 EACH = 40  # messages of each
+PACE = 0.001  # seconds between messages, for those who are to look on meanwhile
 KEEP_ALL = Retention(messages=10_000, bytes=2**26, age=600.0)
 CLOCKS_APART = 3600.0  # seconds that a server's clock may differ from ours
 SWITCH_EVERY = 1e-5  # seconds; at the usual 5 ms, a thread publishes all it has before another one runs
@@ -68,6 +69,27 @@ class Recorder:
         assert there, f"message {offset} of {stream!r} was not delivered within {patience:g} s; got {offsets(got)}"
         assert not self.overlapped, "deliver was called while another call of it was running"
         return got
+
+
+class Ending:
+    """A subscriber whose subscription is ended while it is being called, and who notes what comes after that."""
+
+    def __init__(self) -> None:
+        self.late: list[Publication] = []
+        self._inside = threading.Event()
+        self._ended = threading.Event()
+
+    def __call__(self, publication: Publication) -> None:
+        if not self._inside.is_set():
+            self._inside.set()
+            pause(0.05)  # meanwhile `end` is called, and has to wait for this call
+        if self._ended.is_set():
+            self.late.append(publication)
+
+    def end(self, how: Callable[[], object], patience: float) -> None:
+        assert self._inside.wait(patience), f"nothing was delivered within {patience:g} s"
+        how()
+        self._ended.set()
 
 
 def offsets(publications: Iterable[Publication]) -> list[int]:
@@ -131,34 +153,38 @@ class BrokerProbes:
                 errors.append(error)
 
         threads = [threading.Thread(target=attempt, args=(work,), daemon=True) for work in works]
-        deadline = monotonic() + 2 * self.patience  # what a work waits for itself gets the chance to say so first
+        deadline = time.monotonic() + 2 * self.patience  # what a work waits for itself gets the chance to say so first
         usual = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_EVERY)
         try:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(max(0.0, deadline - monotonic()))
+                thread.join(max(0.0, deadline - time.monotonic()))
         finally:
             sys.setswitchinterval(usual)
         if errors:
             raise errors[0]
         assert not any(thread.is_alive() for thread in threads), f"a call did not return in {2 * self.patience:g} s"
 
-    def publisher(self, stream: str, positions: dict[bytes, Position], number: int) -> Callable[[], None]:
-        """Publishes `EACH` messages with payloads of its own, and notes where each one stands."""
+    def publisher(
+        self, stream: str, positions: dict[bytes, Position], number: int, pace: float = 0.0
+    ) -> Callable[[], None]:
+        """Publishes `EACH` messages with payloads of its own, `pace` seconds apart, and notes where each stands."""
 
         def work() -> None:
             for count in range(EACH):
                 payload = b"%d-%d" % (number, count)
                 positions[payload] = self.broker.publish(stream, Kind.TEXT, payload, retention=KEEP_ALL)
+                if pace:
+                    pause(pace)
 
         return work
 
     def eventually(self, condition: Callable[[], object], what: str) -> None:
-        deadline = monotonic() + self.patience
+        deadline = time.monotonic() + self.patience
         while not condition():
-            assert monotonic() < deadline, f"not within {self.patience:g} s: {what}"
+            assert time.monotonic() < deadline, f"not within {self.patience:g} s: {what}"
             pause(0.005)
 
     def needs_short_age(self) -> float:
@@ -168,6 +194,10 @@ class BrokerProbes:
 
             raise unittest.SkipTest(f"{type(self).__name__}.short_age is not set")
         return self.short_age
+
+    def wrong_times(self, publications: list[Publication]) -> list[float]:
+        """The times that are not about now."""
+        return [each.time for each in publications if abs(each.time - time.time()) > CLOCKS_APART]
 
     def refused(self, stream: str, since: Position, why: str) -> None:
         """Nothing is replayed, and the reason is right."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 import uuid
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
@@ -461,17 +460,6 @@ class KeepsForEver(OtherRetention):
         return replace(retention, age=float("inf"))
 
 
-@found_by("bounded_by_age")
-class KeepsABusyStreamForEver(OtherRetention):
-    """The age of the whole history, counted from the latest message."""
-
-    def changed(self, stream, retention):
-        kept = self._kept.get(stream)
-        if kept is not None:
-            kept.history._kept = deque((self._clock(), publication) for _, publication in kept.history._kept)
-        return retention
-
-
 @found_by("latest_retention")
 class GoesByTheFirstRetention(OtherRetention):
     def __init__(self) -> None:
@@ -552,7 +540,7 @@ class HasOneReasonForAll(MemoryBroker):
 class ReadsThePositionLater(MemoryBroker):
     def replay(self, stream, since):
         found = super().replay(stream, since)
-        pause(0.002)
+        pause(0.01)
         return replace(found, position=self.position(stream))
 
 
@@ -560,7 +548,7 @@ class ReadsThePositionLater(MemoryBroker):
 class ReadsThePositionEarlier(MemoryBroker):
     def replay(self, stream, since):
         position = self.position(stream)
-        pause(0.002)
+        pause(0.01)
         return replace(super().replay(stream, since), position=position)
 
 
