@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from catzilla._core.current import current
 from catzilla._core.fanout import Fanout, Member
 from catzilla._core.messages import Feed
 from catzilla._core.outbox import OnSlow
@@ -254,6 +255,7 @@ class HookTurn(Turn):
 
     def work(self) -> None:
         """See `Turn`. [worker thread]"""
+        current.waits = None  # a hook serves no request
         while self.waiting:
             hook, principal = self.waiting.popleft()
             try:

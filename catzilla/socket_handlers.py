@@ -57,16 +57,19 @@ def _bind_class(target: type, names: Collection[str], path: str, production: boo
         ) from None
     except ValueError:  # a signature that cannot be told
         pass
-    takes = {callback: _parameters(getattr(target, callback), callback, name, names, path) for callback in present}
+    takes = {callback: _parameters(target, callback, name, names, path) for callback in present}
     return lambda ws: CallbackHandler(ws, name, production, target, takes)
 
 
-def _parameters(method: Any, callback: str, name: str, names: Collection[str], path: str) -> tuple[str, ...]:
+def _parameters(target: type, callback: str, name: str, names: Collection[str], path: str) -> tuple[str, ...]:
     """The path parameters that a callback takes beside its own arguments."""
+    method = getattr(target, callback)
     refuse_unusable(method, path, f"callback {callback}")
+    if inspect.isgeneratorfunction(method):
+        raise RouteError(f"{name}.{callback} (path {path!r}) yields: a WebSocket handler sends with ws.send(...)")
     parameters = list(inspect.signature(method).parameters.values())
     own = CALLBACKS[callback] + 1
-    if not isinstance(inspect.getattr_static(method, "__self__", None), type):
+    if not isinstance(inspect.getattr_static(target, callback), staticmethod | classmethod):
         own += 1  # `self`
     kinds = {parameter.kind for parameter in parameters}
     if inspect.Parameter.VAR_KEYWORD in kinds:
@@ -125,7 +128,8 @@ class Handler:
         if known is not None:
             logger.warning("handler=%s websocket=%s closed: %s", self.name, self.ws.id, error)
             return known
-        logger.error("handler=%s websocket=%s failed; closed with 1011", self.name, self.ws.id, exc_info=error)
+        outcome = "" if self.ws.closed else "; closed with 1011"
+        logger.error("handler=%s websocket=%s failed%s", self.name, self.ws.id, outcome, exc_info=error)
         reason = "" if self._production else f"{type(error).__name__}: {error}"
         return codes.INTERNAL_ERROR, _cut(reason)
 

@@ -64,7 +64,7 @@ class FedStream(Stream):
 
     def encode(self, publication: Publication, room: RoomMembers) -> Packet:
         """See `fanout.Member`."""
-        return Packet(0, b"", self._feed.encode(publication), room, publication.position.offset)
+        return Packet(0, b"", [self._feed.encode(publication)], room, publication.position.offset)
 
     def flush(self) -> None:
         """See `fanout.Member`."""
@@ -74,7 +74,7 @@ class FedStream(Stream):
         if self.replayed:
             packets = [packet for packet in packets if packet.offset > self.replayed]
         if self._outbox is None and not self.ring and not self.sink.paused:
-            self._put([packet.frame for packet in packets])
+            self._put([packet.frame[0] for packet in packets])
         elif packets:
             self._hold(packets)
 
@@ -101,7 +101,7 @@ class FedStream(Stream):
         outbox = self._outbox
         if outbox is None:
             return
-        items = [packet.frame for packet in outbox.take(TAKEN_BYTES)]
+        items = [packet.frame[0] for packet in outbox.take(TAKEN_BYTES)]
         if not len(outbox):
             self._outbox = None
             items += [self._feed.gap] * len(outbox.gapped)

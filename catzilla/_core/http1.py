@@ -361,6 +361,8 @@ def response_head(
     for name, value in headers:
         lower = name.lower()
         if lower in _OURS:
+            if lower == b"upgrade" and status == 426:  # which has to say it: RFC 9110 section 15.5.22
+                parts.append(b"upgrade: %b\r\nconnection: upgrade\r\n" % value)
             continue
         if lower == b"date" or lower == b"server":
             add = _without(add, lower)

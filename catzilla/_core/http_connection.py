@@ -279,9 +279,9 @@ class HTTPConnection(HTTPResponses):
         self.gone = True
         self._exchange = self._parser = None
         services.forget(self)
+        transport.resume_reading()  # first: what is pending may be more than the handler's inbox holds
         if parser is not None and parser.pending:
             socket.data_received(parser.pending)
-        transport.resume_reading()
 
     # Around a response.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
 PACKET_COST = 256  # bytes that a packet weighs beside its contents, objects and all
@@ -34,21 +35,21 @@ class Origin(Protocol):
 class Packet:
     """One encoded message.
 
-    `frame` is what goes over an uncompressed wire. `payload` is what a connection compresses by itself; b"" where no
-    receiver does.
+    `frame` is what goes over an uncompressed wire, in one or two buffers. `payload` is what a connection compresses by
+    itself; b"" where no receiver does.
     """
 
     __slots__ = ("frame", "offset", "opcode", "origin", "payload", "size")
 
     def __init__(
-        self, opcode: int, payload: bytes, frame: bytes, origin: Origin | None = None, offset: int = 0
+        self, opcode: int, payload: bytes, frame: Sequence[bytes], origin: Origin | None = None, offset: int = 0
     ) -> None:
         self.opcode = opcode
         self.payload = payload
         self.frame = frame
         self.origin = origin
         self.offset = offset  # in the stream of its origin
-        self.size = (len(frame) or len(payload)) + PACKET_COST
+        self.size = (sum(map(len, frame)) or len(payload)) + PACKET_COST
 
 
 class Outbox:

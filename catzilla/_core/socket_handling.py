@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from catzilla._core.codes import NORMAL
 from catzilla._core.current import current
 from catzilla._core.errors import Disconnected
-from catzilla._core.turns import LinearJob, Turn, Turns
+from catzilla._core.turns import Turn, Turns
 from catzilla._core.upgrade import SocketHandler
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class SocketHandling(Turn):
             return True
         self.inbox = deque()
         self._arrival = threading.Condition()
-        return self.turns.start_linear(LinearJob(self.turns, self._run_linear))
+        return self.turns.start_linear(self._run_linear)
 
     # On the loop.
 
@@ -89,8 +89,7 @@ class SocketHandling(Turn):
         if self._arrival is None:
             self.wake()
         else:
-            with self._arrival:
-                self._arrival.notify_all()
+            self.turns.notify(self._arrival)
         return not self._is_over(1.0)
 
     def _is_over(self, share: float) -> bool:

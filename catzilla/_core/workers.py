@@ -100,6 +100,7 @@ class Workers:
         self._limits = limits
         self._name = name  # of each thread, before its number
         self._lock = threading.Lock()
+        self._arrived: list[Request] = []  # in this turn of the loop, whose it is
         self._new: deque[Request] = deque()
         self._threads: set[Worker] = set()
         # Idle workers in the order they became idle; the last one in is the first one out, its caches still warm.
@@ -116,15 +117,27 @@ class Workers:
     # What the loop calls.
 
     def submit(self, request: Request) -> None:
-        """Queue a new request, or refuse it when the budget is full. [loop thread]"""
+        """Queue a new request, or refuse it when the budget is full. [loop thread]
+
+        It is shown to the workers at the end of the loop's turn, with all others that the turn brings. A worker that is
+        woken earlier takes the interpreter lock whenever the loop lets go of it, between any two sockets, and both
+        spend their time on changing over.
+        """
+        self._arrived.append(request)
+        if len(self._arrived) == 1:
+            self._loop.call_soon(self._admit)
+
+    def _admit(self) -> None:
+        """Show the workers what the turn has brought. [loop thread]"""
+        arrived, self._arrived = self._arrived, []
         with self._lock:
             full = self._running[Kind.REQUEST] >= self._limits.max_requests or self._stopping
             if not full:
-                self._new.append(request)
+                self._new.extend(arrived)
             starters = [] if full or self._drainers else self._call_up(1)
         if full:
-            # Not in this frame: the answer may let the next pipelined request in, which may be refused in turn.
-            self._loop.call_soon(request.refuse)
+            for request in arrived:
+                request.refuse()
             return
         if not self._ticking:
             self._ticking = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import codecs
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,18 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 
 from catzilla._core.codes import ABNORMAL
+from catzilla._core.limits import KIB
 from catzilla._core.messages import RequestHead
 
 TEXT = int(Opcode.TEXT)
 BINARY = int(Opcode.BINARY)
+
+COPY_BELOW = 8 * KIB  # bytes of a payload that cost less to copy than to hand over by themselves
+
+VIEW_FROM = 4 * KIB  # bytes of a payload that a view is cheaper for than a copy
 
 VERSION = b"13"  # RFC 6455 section 4.4
 
@@ -74,6 +80,8 @@ def accept(head: RequestHead, subprotocols: Sequence[str] = (), *, compression: 
     """
     if head.method != "GET" or head.http_version != "1.1":
         raise HandshakeRefused(400, "a WebSocket handshake is a GET request of HTTP/1.1")
+    if head.header(b"transfer-encoding") is not None or head.header(b"content-length") not in (None, b"0"):
+        raise HandshakeRefused(400, "a WebSocket handshake has no body")  # it could be taken for frames
     version = head.header(b"sec-websocket-version")
     if version is not None and version.strip() != VERSION:
         raise HandshakeRefused(
@@ -117,14 +125,72 @@ def switching_protocols(headers: Sequence[tuple[bytes, bytes]], date: bytes) -> 
     return b"".join([*lines, b"date: ", date, b"\r\nserver: catzilla\r\n\r\n"])
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
-    """A whole message as one frame from the server, uncompressed and unmasked (RFC 6455 section 5.2)."""
+def frame(opcode: int, payload: bytes) -> list[bytes]:
+    """A whole message as one frame from the server, uncompressed and unmasked, large payloads uncopied.
+
+    RFC 6455 section 5.2.
+    """
     length = len(payload)
     if length < 126:
-        return bytes((0x80 | opcode, length)) + payload
+        return [bytes((0x80 | opcode, length)) + payload]
+    if length < COPY_BELOW:
+        return [bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big") + payload]
     if length < 65536:
-        return bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((0x80 | opcode, 127)) + length.to_bytes(8, "big") + payload
+        return [bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big"), payload]
+    return [bytes((0x80 | opcode, 127)) + length.to_bytes(8, "big"), payload]
+
+
+class Received(StreamReader):
+    """What has arrived and was not parsed; takes the place of websockets' reader.
+
+    That one copies every byte into one buffer and out of it again. Here a frame that arrived whole is handed out as it
+    lies there, and one that comes in several pieces is put together once.
+    """
+
+    def __init__(self) -> None:
+        self.eof = False
+        self._data = b""
+        self._position = 0  # how much of it was handed out
+
+    def read_exact(self, n: int) -> Generator[None, None, Any]:
+        """See `StreamReader`. Large results are views."""
+        if self._position + n > len(self._data):
+            yield from self._gather(n)
+        start, end = self._position, self._position + n
+        self._position = end
+        return self._data[start:end] if n < VIEW_FROM else memoryview(self._data)[start:end]
+
+    def _gather(self, n: int) -> Generator[None, None, None]:
+        """Wait until there are `n` bytes, and put them together."""
+        pieces: list[bytes | memoryview] = [memoryview(self._data)[self._position :]]
+        size = len(pieces[0])
+        while size < n:
+            self._data, self._position = b"", 0
+            if self.eof:
+                raise EOFError(f"stream ends after {size} bytes, expected {n} bytes")
+            yield
+            pieces.append(self._data)
+            size += len(self._data)
+        self._data, self._position = b"".join(pieces), 0
+
+    def at_eof(self) -> Generator[None, None, bool]:
+        """See `StreamReader`."""
+        while self._position == len(self._data):
+            if self.eof:
+                return True
+            yield
+        return False
+
+    def feed_data(self, data: bytes | bytearray) -> None:
+        """See `StreamReader`. The parser has taken everything before, or waits in `_gather`, which takes this."""
+        if self.eof:
+            raise EOFError("stream ended")
+        self._data = bytes(data)
+        self._position = 0
+
+    def discard(self) -> None:
+        """See `StreamReader`."""
+        self._data, self._position = b"", 0
 
 
 class Frames(ServerProtocol):
@@ -136,6 +202,9 @@ class Frames(ServerProtocol):
 
     def __init__(self, handshake: Handshake, max_message_bytes: int, max_fragments: int) -> None:
         super().__init__(state=OPEN, max_size=max_message_bytes, logger=_logger)
+        self.reader = Received()
+        self.parser = self.parse()
+        next(self.parser)
         self.extensions = list(handshake.extensions)
         self.messages: list[str | bytes] = []
         self._max_fragments = max_fragments

@@ -33,6 +33,7 @@ from catzilla._core.wire import Wire
 from catzilla._core.ws import Frames, frame
 
 WRITE_BYTES = 256 * KIB  # of packets, handed to the transport at once: what is there cannot be dropped any more
+CLOCK_STEP = 0.005  # seconds that a deadline may be met early
 JOIN_BYTES = 64 * KIB  # a burst up to this is joined, a larger one goes out piece by piece, uncopied
 
 _accounts = threading.Lock()  # guards every connection's `_posted` and `_room`; held for a few instructions
@@ -42,6 +43,7 @@ class WebSocketConnection(Wire):
     """The protocol of one connection after its handshake. Is a `fanout.Member`."""
 
     __slots__ = (
+        "_asked_at",
         "_bucket",
         "_close_frame",
         "_ending",
@@ -51,7 +53,6 @@ class WebSocketConnection(Wire):
         "_heard",
         "_in_flight",
         "_outbox",
-        "_pinged",
         "_pong",
         "_posted",
         "_reading",
@@ -92,7 +93,7 @@ class WebSocketConnection(Wire):
         self._room: threading.Condition | None = None  # that threads wait on; made by the first one that has to
         self._reading = True
         self._heard = True  # something has arrived since the last ping
-        self._pinged = False
+        self._asked_at = 0.0  # when the first ping went out that nothing has come after; 0 if there is none
         self._pong = b""  # that waits for a client that is behind
         self._ending = False  # a close is due or under way, and the deadline is its
         self._close_frame: tuple[int, str] | None = None  # that waits for what is to be sent before
@@ -166,7 +167,7 @@ class WebSocketConnection(Wire):
     def _drained(self) -> None:
         """The kernel has taken everything."""
         if not self._ending:
-            self._pinged = False
+            self._asked_at = 0.0
             self._deadline.set(self._services.limits.ping_interval)
         self._took(self._in_flight)
         self._in_flight = 0
@@ -223,7 +224,7 @@ class WebSocketConnection(Wire):
         `send_timeout`.
         """
         self.check_open()
-        packet = Packet(opcode, payload, b"") if self.compresses else Packet(opcode, b"", frame(opcode, payload))
+        packet = Packet(opcode, payload, ()) if self.compresses else Packet(opcode, b"", frame(opcode, payload))
         if not self._admit(packet.size):
             self._wait_for_room(packet.size)
         services = self._services
@@ -301,7 +302,7 @@ class WebSocketConnection(Wire):
         if self.compresses:
             buffers = self._compress(packets)
         else:
-            buffers = [packet.frame for packet in packets]
+            buffers = [piece for packet in packets for piece in packet.frame]
         if len(buffers) > 1 and sum(map(len, buffers)) <= JOIN_BYTES:
             buffers = [b"".join(buffers)]
         sent = sum([packet.size for packet in packets if packet.origin is None])
@@ -444,17 +445,18 @@ class WebSocketConnection(Wire):
 
     def _deadline_passed(self) -> None:
         """Ping, and see that something comes back. While we do not read, nothing can."""
-        limits = self._services.limits
-        if self._pinged:
-            self._pinged = False
-            if not self._heard and self._reading:
-                self._end(ABNORMAL, "the client does not answer pings")
-                self.cut()
-                return
-            rest = limits.ping_interval - limits.pong_timeout
-            if rest > 0:
+        limits, now = self._services.limits, monotonic()
+        if self._asked_at and (self._heard or not self._reading):
+            rest = self._asked_at + limits.ping_interval - now
+            self._asked_at = 0.0
+            if rest > CLOCK_STEP:
                 self._deadline.set(rest)
                 return
-        self._pinged, self._heard = True, False
-        self._deadline.set(limits.pong_timeout)
+        elif self._asked_at and now - self._asked_at > limits.pong_timeout - CLOCK_STEP:
+            self._end(ABNORMAL, "the client does not answer pings")
+            self.cut()
+            return
+        if not self._asked_at:
+            self._asked_at, self._heard = now, False
+        self._deadline.set(min(limits.ping_interval, limits.pong_timeout))
         self.ping()

@@ -102,7 +102,7 @@ class Wire:
         self._frozen_by: int | None = None
         self._bytes_per_s: float | None = None
         self._next_read_at = 0.0
-        self._waiting = 0  # how many threads are inside a selector
+        self._waiting: list[int] = []  # what each thread inside a selector waits for
         self._closed: str | None = None
 
     @property
@@ -220,7 +220,9 @@ class Wire:
             self._gate.notify_all()
             # Closing under a thread that waits frees the file's number, and the wait goes on for whoever gets it next.
             # So the thread is woken, and closes.
-            left_to_waiter = self._waiting > 0
+            left_to_waiter = bool(self._waiting)
+            if any(wanted & selectors.EVENT_WRITE for wanted in self._waiting):
+                how = socket.SHUT_RDWR  # or a sender sleeps on; the FIN stays behind what the peer has not taken
         try:
             self._socket.shutdown(how)
         except OSError:
@@ -264,7 +266,7 @@ class Wire:
         """Which of `wanted` the socket is ready for; raises `TimeoutError` at the deadline."""
         with self._gate:
             self._check_open()
-            self._waiting += 1
+            self._waiting.append(wanted)
         try:
             with _Selector() as selector:
                 selector.register(self._socket, wanted)
@@ -272,7 +274,7 @@ class Wire:
                     return int(ready)
         finally:
             with self._gate:
-                self._waiting -= 1
+                self._waiting.remove(wanted)
                 if self._closed is not None and not self._waiting:
                     self._socket.close()
         raise TimeoutError(
