@@ -24,18 +24,23 @@ from catzilla import (
     streaming_stats,
 )
 from examples import (
+    admin_socket,
     backpressure,
     basic_stream,
+    chat,
     csv_export,
     csv_writer,
     file_download,
     json_lines,
     progress,
+    room_as_events,
     server_sent_events,
     stream_stats,
     streaming_writer,
+    ticker,
     token_stream,
     upload,
+    websocket_echo,
 )
 
 FOLDER = Path(__file__).parent
@@ -61,7 +66,12 @@ live.get("/files")(file_download.list_files)
 live.get("/files/{name}")(file_download.download)
 live.get("/upload")(upload.form)
 live.post("/upload")(upload.upload)
+live.websocket("/echo")(websocket_echo.echo)
+live.websocket("/echo-callbacks")(websocket_echo.Echo)
 app.include_routes(live)
+
+for add in [chat.add_chat, ticker.add_ticker, room_as_events.add_news, admin_socket.add_admin]:
+    add(app)  # with rooms, which belong to an app
 
 for begin, end in [
     (backpressure.make_large_file, backpressure.remove_large_file),
@@ -133,6 +143,7 @@ def live_stats() -> EventStream:
                 {
                     "active": stats.active_streams,
                     "parked": stats.parked_streams,
+                    "sockets": stats.active_websockets,
                     "total": stats.total_streams,
                     "bytes": stats.total_bytes_streamed,
                     "mbps": stats.avg_throughput_mbps,

@@ -10,66 +10,9 @@ import hashlib
 import pytest
 
 from examples import server_sent_events, showcase, token_stream
+from tests.examples.page import Page
 
 pytestmark = pytest.mark.browser
-
-PATIENCE = 20.0  # seconds for anything to appear
-
-
-class Page:
-    """The showcase in a browser, by what a person sees of it."""
-
-    def __init__(self, browser) -> None:
-        self.browser = browser
-
-    def find(self, selector: str):
-        return self.browser.find_element("css selector", selector)
-
-    def all(self, selector: str):
-        return self.browser.find_elements("css selector", selector)
-
-    def text(self, selector: str) -> str:
-        # In one step, for the page may replace an element between finding and asking it. textContent, because what a
-        # person would see leaves out what is scrolled away.
-        script = "return document.querySelector(arguments[0])?.textContent ?? ''"
-        return self.browser.execute_script(script, selector)
-
-    def state(self, card: str) -> str | None:
-        return self.find(f"#{card}").get_dom_attribute("data-state")
-
-    def click(self, selector: str) -> None:
-        button = self.find(selector)
-        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
-        button.click()
-
-    def choose(self, card: str, value: str) -> None:
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.find(f"#{card} select")).select_by_value(value)
-
-    def wait(self, condition, what: str):
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        return WebDriverWait(self.browser, PATIENCE, poll_frequency=0.02).until(lambda _: condition(), what)
-
-    def start(self, card: str) -> None:
-        self.click(f"#{card} [data-run]")
-
-    def finish(self, card: str, state: str = "done") -> str:
-        """Wait until the card's demo is over; gives what its status line says."""
-        over = ("done", "failed", "stopped")
-        self.wait(lambda: self.state(card) in over, f"the demo {card!r} to end")
-        status = self.text(f"#{card} .status")
-        assert self.state(card) == state, status
-        return status
-
-    def stop(self, card: str) -> None:
-        assert self.text(f"#{card} [aria-pressed=true]") == "Stop"
-        self.start(card)
-        assert "the generator is closed" in self.finish(card, "stopped")
-
-    def console_errors(self) -> list[str]:
-        return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 @pytest.fixture
@@ -220,7 +163,7 @@ def test_every_card_shows_its_source(page):
     sources = [
         f"#{card.get_dom_attribute('id')} details pre" for card in page.all("[data-source]:is(section, article)")
     ]
-    assert len(sources) == 12
+    assert len(sources) == 17
     for source in sources:
         page.wait(lambda source=source: "catzilla run examples." in page.text(source), f"{source} to be filled")
 
