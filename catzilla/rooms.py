@@ -235,6 +235,11 @@ class RoomRules:
     def on_slow(self) -> OnSlow:
         return self._server.rooms.config(self._name).on_slow
 
+    @property
+    def is_watched(self) -> bool:
+        config = self._server.rooms.config(self._name)
+        return bool(config.joined or config.left)
+
     def joined(self, principal: Any) -> None:
         self._server.run_hooks(self._name, self._server.rooms.config(self._name).joined, principal)
 
@@ -432,10 +437,10 @@ class RoomStream(Response):
         since = self._since()
         if since is None:
             position = rooms.broker.position(self._name)
-            stream.replayed = position.offset
+            stream.replayed = position
             return _opening(position)
         replay = rooms.broker.replay(self._name, since)
-        stream.replayed = replay.position.offset
+        stream.replayed = replay.position
         if replay.why is not None:
             return Event({"why": replay.why}, id=str(replay.position), event="gap", retry=RETRY).encode()
         return _opening(since) + b"".join(map(encode_event_of, replay.publications))

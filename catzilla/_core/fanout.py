@@ -60,6 +60,10 @@ class RoomRules(Protocol):
     @property
     def on_slow(self) -> OnSlow: ...
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody wants to know who comes and goes."""
+
     def joined(self, principal: Any) -> None:
         """Somebody is there who was not."""
 
@@ -188,7 +192,7 @@ class Fanout:
             room.rules.left(presence.principal)
             self._forget_if_empty(room)
 
-        if self._presence_delay > 0:
+        if self._presence_delay > 0 and room.rules.is_watched:
             presence.leaving = self._timers.call_later(self._presence_delay, left)
         else:
             left()

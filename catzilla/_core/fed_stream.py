@@ -18,7 +18,7 @@ from catzilla._core.http1 import Framing
 from catzilla._core.limits import KIB
 from catzilla._core.messages import Feed
 from catzilla._core.outbox import Outbox, Packet
-from catzilla._core.publication import Publication
+from catzilla._core.publication import Position, Publication
 from catzilla._core.stream import ITEM_COST, Sink, State, Stream
 from catzilla._core.waits import Waits
 
@@ -49,7 +49,7 @@ class FedStream(Stream):
         self.principal: Any = feed.principal
         self.rooms: AbstractSet[RoomMembers] | None = NO_ROOMS
         self.burst: list[Packet] = []
-        self.replayed = 0  # the offset up to which `start` has given everything: what is on its way is known already
+        self.replayed: Position | None = None  # up to which `start` has given everything: the client has what is before
         self._feed = feed
         self.fanout = fanout
         self._waits = waits
@@ -64,19 +64,29 @@ class FedStream(Stream):
 
     def encode(self, publication: Publication, room: RoomMembers) -> Packet:
         """See `fanout.Member`."""
-        return Packet(0, b"", [self._feed.encode(publication)], room, publication.position.offset)
+        return Packet(0, b"", [self._feed.encode(publication)], room, publication.position)
 
     def flush(self) -> None:
         """See `fanout.Member`."""
         packets, self.burst = self.burst, []
         if self.is_cut or self.state is State.CLOSED:
             return
-        if self.replayed:
-            packets = [packet for packet in packets if packet.offset > self.replayed]
+        if self.replayed is not None:
+            packets = [packet for packet in packets if not self._is_known(packet.position)]
         if self._outbox is None and not self.ring and not self.sink.paused:
             self._put([packet.frame[0] for packet in packets])
         elif packets:
             self._hold(packets)
+
+    def _is_known(self, position: Position | None) -> bool:
+        """Whether a message was on its way when `start` gave it. Of another epoch it is none of those."""
+        known = self.replayed
+        return (
+            known is not None
+            and position is not None
+            and position.epoch == known.epoch
+            and position.offset <= known.offset
+        )
 
     def _put(self, items: list[bytes]) -> None:
         self.ring += items
@@ -89,9 +99,7 @@ class FedStream(Stream):
         if outbox is None:
             limits = self.bridge.limits
             outbox = self._outbox = Outbox(limits.socket_outbox_messages, limits.socket_outbox_bytes)
-        fits = True
-        for packet in packets:
-            fits = outbox.add(packet) and fits
+        fits = all(outbox.add(packet) for packet in packets)  # up to the one that is too much for its room
         if outbox.losses:
             self.fanout.count_losses(outbox)
         if not fits:

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from catzilla._core.publication import Position
+
 PACKET_COST = 256  # bytes that a packet weighs beside its contents, objects and all
 
 
@@ -39,17 +41,22 @@ class Packet:
     itself; b"" where no receiver does.
     """
 
-    __slots__ = ("frame", "offset", "opcode", "origin", "payload", "size")
+    __slots__ = ("frame", "opcode", "origin", "payload", "position", "size")
 
     def __init__(
-        self, opcode: int, payload: bytes, frame: Sequence[bytes], origin: Origin | None = None, offset: int = 0
+        self,
+        opcode: int,
+        payload: bytes,
+        frame: Sequence[bytes],
+        origin: Origin | None = None,
+        position: Position | None = None,
     ) -> None:
         self.opcode = opcode
         self.payload = payload
         self.frame = frame
         self.origin = origin
-        self.offset = offset  # in the stream of its origin
-        self.size = (sum(map(len, frame)) or len(payload)) + PACKET_COST
+        self.position = position  # in the stream of its origin, where that matters
+        self.size = len(frame[-1] if frame else payload) + PACKET_COST  # the first of two is a few bytes
 
 
 class Outbox:

@@ -69,13 +69,17 @@ class SocketHandling(Turn):
 
     def start(self) -> bool:
         """Call the handler; False if there is no thread for it. [loop thread]"""
-        self._handler.bind(self._connection)
         if not self._handler.is_linear:
+            self._handler.bind(self._connection)
             self.wake()
             return True
+        if not self.turns.has_place:
+            return False
+        self._handler.bind(self._connection)
         self.inbox = deque()
         self._arrival = threading.Condition()
-        return self.turns.start_linear(self._run_linear)
+        self.turns.start_linear(self._run_linear)
+        return True
 
     # On the loop.
 
@@ -84,20 +88,20 @@ class SocketHandling(Turn):
         inbox = self.inbox
         if inbox is None:
             inbox = self.inbox = deque()
-        self.received += sum(map(len, messages))
+        self.received += len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
         inbox.extend(messages)
-        if self._arrival is None:
-            self.wake()
-        else:
+        if self._arrival is not None:
             self.turns.notify(self._arrival)
-        return not self._is_over(1.0)
+        elif not self._busy:
+            self.wake()
+        return not self._is_over(1)
 
-    def _is_over(self, share: float) -> bool:
-        limits = self._connection._services.limits
-        waiting = len(self.inbox) if self.inbox is not None else 0
-        return (
-            waiting > limits.socket_inbox_messages * share
-            or self.received - self.handled > limits.socket_inbox_bytes * share
+    def _is_over(self, part: int) -> bool:
+        """Whether more waits than a `part` of what may."""
+        limits = self.turns.limits
+        inbox = self.inbox
+        return self.received - self.handled > limits.socket_inbox_bytes // part or (
+            inbox is not None and len(inbox) > limits.socket_inbox_messages // part
         )
 
     def ended(self) -> None:
@@ -117,7 +121,7 @@ class SocketHandling(Turn):
         self._caught_up()
 
     def _caught_up(self) -> None:
-        if not self._is_over(0.5):
+        if not self._connection.is_reading and not self._is_over(2):
             self._connection.resume_reading()
 
     # On a worker.
@@ -204,6 +208,6 @@ class SocketHandling(Turn):
             else:
                 break
         self.handled += len(message)
-        if not connection.is_reading and not self._is_over(0.5):
+        if not connection.is_reading and not self._is_over(2):
             self.turns.handle.post(self._caught_up)
         return message

@@ -39,6 +39,7 @@ class Turns:
         self.handle = handle
         self.workers = workers
         self._loop = loop
+        self.limits = limits
         self._max_drains = limits.max_callbacks
         self._max_linear = limits.max_sockets
         self._arrived: list[Turn] = []  # in this turn of the loop
@@ -132,16 +133,24 @@ class Turns:
             self._start(1)
         self._check_idle()
 
+    def refused(self) -> None:
+        """A drain was refused: the workers are stopping, and what is ready is not done any more."""
+        self._drains -= 1
+        self._ready.clear()
+        self._check_idle()
+
     # Linear handlers.
 
-    def start_linear(self, work: Callable[[], object]) -> bool:
-        """Have a linear handler run on a thread of its own; False when the budget is full. [loop thread]"""
-        if self._linear >= self._max_linear:
-            return False
+    @property
+    def has_place(self) -> bool:
+        """Whether the budget allows one more linear handler. [loop thread]"""
+        return self._linear < self._max_linear
+
+    def start_linear(self, work: Callable[[], object]) -> None:
+        """Have a linear handler run on a thread of its own. [loop thread]"""
         self._linear += 1
         self._idle.clear()
         self.workers.submit(_Linear(self, work))
-        return True
 
     def linear_over(self) -> None:
         """A linear handler has returned."""
@@ -222,8 +231,8 @@ class _Drain:
             self._turns.handle.post(self._turns.drained)
 
     def refuse(self) -> None:
-        """There is no thread for it; the tick tries again. [loop thread]"""
-        self._turns.drained()
+        """The workers are stopping. [loop thread]"""
+        self._turns.refused()
 
 
 class _Linear:

@@ -34,6 +34,7 @@ from catzilla._core.ws import Frames, frame
 
 WRITE_BYTES = 256 * KIB  # of packets, handed to the transport at once: what is there cannot be dropped any more
 CLOCK_STEP = 0.005  # seconds that a deadline may be met early
+PORTION_BYTES = 1 * KIB  # of compressed data, unpacked before the inbox is looked at
 JOIN_BYTES = 64 * KIB  # a burst up to this is joined, a larger one goes out piece by piece, uncopied
 
 _accounts = threading.Lock()  # guards every connection's `_posted` and `_room`; held for a few instructions
@@ -53,6 +54,7 @@ class WebSocketConnection(Wire):
         "_heard",
         "_in_flight",
         "_outbox",
+        "_packed",
         "_pong",
         "_posted",
         "_reading",
@@ -92,6 +94,7 @@ class WebSocketConnection(Wire):
         self._in_flight = 0  # of what was posted, how much the transport holds
         self._room: threading.Condition | None = None  # that threads wait on; made by the first one that has to
         self._reading = True
+        self._packed = b""  # what has arrived compressed, and waits for the handler
         self._heard = True  # something has arrived since the last ping
         self._asked_at = 0.0  # when the first ping went out that nothing has come after; 0 if there is none
         self._pong = b""  # that waits for a client that is behind
@@ -129,6 +132,21 @@ class WebSocketConnection(Wire):
         if self._closing:
             return  # lingering: read and thrown away
         self._heard = True
+        if self.compresses:
+            self._unpack(data)
+        else:
+            self._parse(data)
+
+    def _unpack(self, data: bytes) -> None:
+        """Parse in portions: a few bytes may become a thousand times as many, and the inbox is to notice in time."""
+        packed = self._packed + data
+        position = 0
+        while position < len(packed) and self._reading and not self._closing:
+            self._parse(packed[position : position + PORTION_BYTES])
+            position += PORTION_BYTES
+        self._packed = b"" if self._closing else packed[position:]
+
+    def _parse(self, data: bytes) -> None:
         frames = self._frames
         frames.receive_data(data)
         if frames.messages:
@@ -213,7 +231,10 @@ class WebSocketConnection(Wire):
         """The handler has caught up."""
         if not self._reading and not self.gone and not self._closing:
             self._reading = self._heard = True
-            self._transport.resume_reading()
+            if self._packed:
+                self._unpack(b"")
+            if self._reading and not self._closing:
+                self._transport.resume_reading()
 
     # Messages out.
 
@@ -223,11 +244,17 @@ class WebSocketConnection(Wire):
         Raises `Disconnected` when the connection has ended, `SlowConsumer` when the client does not catch up within
         `send_timeout`.
         """
-        self.check_open()
+        if self.close_asked is not None or self.waits.interrupted is not None:
+            self.check_open()
         packet = Packet(opcode, payload, ()) if self.compresses else Packet(opcode, b"", frame(opcode, payload))
-        if not self._admit(packet.size):
-            self._wait_for_room(packet.size)
-        services = self._services
+        services, size = self._services, packet.size
+        with _accounts:  # as `_admit` does, without a call for each message
+            ahead = self._posted - self._taken
+            fits = not ahead or ahead + size <= services.limits.socket_outbox_bytes
+            if fits:
+                self._posted += size
+        if not fits:
+            self._wait_for_room(size)
         services.handle.post(services.fanout.send, self, packet)
 
     def check_open(self) -> None:
@@ -278,11 +305,24 @@ class WebSocketConnection(Wire):
             return
         if self._outbox is None and not self.paused:
             if len(packets) == 1:
-                self._write_packets(packets)
+                self._write_packet(packets[0])
                 return
             packets = self._write_bounded(packets)
         if packets:
             self._hold(packets)
+
+    def _write_packet(self, packet: Packet) -> None:
+        """The one packet of a turn: the common case, and the one that counts."""
+        if self.compresses:
+            self._write_packets([packet])
+            return
+        self._services.messages_sent += 1
+        took = self.write(packet.frame)
+        if packet.origin is None:
+            if took:
+                self._took(packet.size)
+            else:
+                self._in_flight += packet.size
 
     def _write_bounded(self, packets: list[Packet]) -> list[Packet]:
         """Write in portions until the client is behind; what is left is returned."""
@@ -325,9 +365,7 @@ class WebSocketConnection(Wire):
         if outbox is None:
             limits = self._services.limits
             outbox = self._outbox = Outbox(limits.socket_outbox_messages, limits.socket_outbox_bytes)
-        fits = True
-        for packet in packets:
-            fits = outbox.add(packet) and fits
+        fits = all(outbox.add(packet) for packet in packets)  # up to the one that is too much for its room
         if outbox.losses:
             self._services.fanout.count_losses(outbox)
         if not fits:

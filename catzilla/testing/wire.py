@@ -22,6 +22,7 @@ READ_BYTES = 64 * 1024
 THROTTLED_READS_PER_SECOND = 20  # a slow reader takes many small reads, as one behind a thin line does
 
 _Selector: type[Any] = getattr(selectors, "PollSelector", selectors.SelectSelector)  # poll has no limit of 1,024 files
+_EITHER = selectors.EVENT_READ | selectors.EVENT_WRITE
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -102,7 +103,8 @@ class Wire:
         self._frozen_by: int | None = None
         self._bytes_per_s: float | None = None
         self._next_read_at = 0.0
-        self._waiting: list[int] = []  # what each thread inside a selector waits for
+        self._waiting = 0  # how many threads are inside a selector
+        self._wakers: set[socket.socket] = set()  # one for each of those that send
         self._closed: str | None = None
 
     @property
@@ -149,25 +151,17 @@ class Wire:
         answer from its own housekeeping, so there it sends on.
         """
         listens = until_answered and not self.origin.tls
-        wanted = selectors.EVENT_WRITE | (selectors.EVENT_READ if listens else 0)
         timeout = self.timeout if timeout is None else timeout
         view = memoryview(data)
         while view:
             try:
-                ready = self._wait_ready(wanted, monotonic() + timeout, timeout)
-            except TimeoutError:
-                self.unsent = bytes(view)
-                raise
-            if ready & selectors.EVENT_READ:
-                return False
-            with self._gate:
-                self._check_open()
-                try:
-                    view = view[self._socket.send(view) :]
-                except _WOULD_BLOCK:
-                    continue
-                except BrokenPipeError:
+                if listens and self._wait_ready(_EITHER, monotonic() + timeout, timeout) & selectors.EVENT_READ:
                     return False
+                view = view[self._send_some(view) :]
+            except _WOULD_BLOCK:
+                self._wait_to_send(view, timeout)
+            except BrokenPipeError:
+                return False
         return True
 
     # --- faults --------------------------------------------------------------------------------------------------
@@ -220,9 +214,9 @@ class Wire:
             self._gate.notify_all()
             # Closing under a thread that waits frees the file's number, and the wait goes on for whoever gets it next.
             # So the thread is woken, and closes.
-            left_to_waiter = bool(self._waiting)
-            if any(wanted & selectors.EVENT_WRITE for wanted in self._waiting):
-                how = socket.SHUT_RDWR  # or a sender sleeps on; the FIN stays behind what the peer has not taken
+            left_to_waiter = self._waiting > 0
+            for waker in self._wakers:
+                waker.send(b"!")
         try:
             self._socket.shutdown(how)
         except OSError:
@@ -262,21 +256,46 @@ class Wire:
             self._next_read_at = max(monotonic(), self._next_read_at) + len(data) / self._bytes_per_s
         return data
 
-    def _wait_ready(self, wanted: int, deadline: float, timeout: float) -> int:
-        """Which of `wanted` the socket is ready for; raises `TimeoutError` at the deadline."""
+    def _send_some(self, view: memoryview) -> int:
         with self._gate:
             self._check_open()
-            self._waiting.append(wanted)
+            return self._socket.send(view)
+
+    def _wait_to_send(self, view: memoryview, timeout: float) -> None:
         try:
-            with _Selector() as selector:
-                selector.register(self._socket, wanted)
-                for _, ready in selector.select(max(0.0, deadline - monotonic())):
-                    return int(ready)
-        finally:
+            self._wait_ready(selectors.EVENT_WRITE, monotonic() + timeout, timeout)
+        except TimeoutError:
+            self.unsent = bytes(view)
+            raise
+
+    def _wait_ready(self, wanted: int, deadline: float, timeout: float) -> int:
+        """Which of `wanted` the socket is ready for, 0 if the test ends it; raises `TimeoutError` at the deadline."""
+        # A reader is woken by the end of the reading side. That of the writing side would be a FIN, and `drop` sends
+        # none: so a sender is woken by a socket of its own.
+        alarm, waker = socket.socketpair() if wanted & selectors.EVENT_WRITE else (None, None)
+        try:
             with self._gate:
-                self._waiting.remove(wanted)
-                if self._closed is not None and not self._waiting:
-                    self._socket.close()
+                self._check_open()
+                self._waiting += 1
+                if waker is not None:
+                    self._wakers.add(waker)
+            try:
+                with _Selector() as selector:
+                    selector.register(self._socket, wanted)
+                    if alarm is not None:
+                        selector.register(alarm, selectors.EVENT_READ)
+                    for key, ready in selector.select(max(0.0, deadline - monotonic())):
+                        return int(ready) if key.fileobj is self._socket else 0
+            finally:
+                with self._gate:
+                    self._waiting -= 1
+                    self._wakers.discard(waker)
+                    if self._closed is not None and not self._waiting:
+                        self._socket.close()
+        finally:
+            for end in (alarm, waker):
+                if end is not None:
+                    end.close()
         raise TimeoutError(
             f"{self.purpose}: the server at {self.origin.uds or self.origin.authority} kept it waiting for "
             f"{timeout:g} s, after {self.received_bytes} bytes"

@@ -792,13 +792,20 @@ class Call:
         self.refused.set()
 
 
+class PromptLoop(FakeLoop):
+    """A loop whose turns are over at once."""
+
+    def call_soon(self, callback, *args):
+        callback(*args)
+
+
 @pytest.fixture
 def real():
     """`real(**limits)` gives `Workers` with real threads and a fake loop; all are joined at the end."""
     made: list[Workers] = []
 
     def start(**limits) -> Workers:
-        made.append(Workers(FakeLoop(), Limits(**limits)))
+        made.append(Workers(PromptLoop(), Limits(**limits)))
         return made[-1]
 
     yield start

@@ -162,6 +162,12 @@ def losses() -> dict[str, int]:
     }
 
 
+def holds_no_thread(live: LiveServer) -> bool:
+    """Whether every thread for sockets and hooks is idle."""
+    workers = services_of(live).turns.workers.statistics()
+    return workers.threads == workers.idle and not workers.queued
+
+
 def wait_empty(live: LiveServer) -> None:
     """Everybody is gone, and nothing is left of them."""
     services = services_of(live)

@@ -9,7 +9,16 @@ import pytest
 
 from catzilla import Catzilla
 from tests.promises.helpers import PATIENCE, eventually, services_of
-from tests.websockets.room_helpers import Calls, Door, close_of, fanout_of, on_loop, received, wait_empty
+from tests.websockets.room_helpers import (
+    Calls,
+    Door,
+    close_of,
+    fanout_of,
+    holds_no_thread,
+    on_loop,
+    received,
+    wait_empty,
+)
 
 LONG = 60.0  # seconds; longer than any test
 SHORT = 0.02
@@ -321,7 +330,7 @@ def test_a_crowd_that_comes_and_goes_leaves_nothing_behind(app, door, calls, liv
     for peer in peers:
         live.drop(peer.client)
     wait_empty(live)
-    eventually(lambda: not services_of(live).turns.running, "the hooks have run")
+    eventually(lambda: holds_no_thread(live), "the hooks have run")
     seen = calls.so_far
     for name in set(names):
         mine = [what for what, who in seen if who == name]

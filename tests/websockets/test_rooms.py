@@ -17,6 +17,7 @@ from tests.websockets.room_helpers import (
     Door,
     close_of,
     fanout_of,
+    holds_no_thread,
     on_loop,
     received,
     received_until,
@@ -789,7 +790,7 @@ def test_the_chat_of_the_documentation(live_server):
     alice.close()
     eventually(lambda: app.room("lobby").count() == 1, "alice has left")
     bob.close()
-    eventually(lambda: services_of(live).turns.linear == 0, "the handlers have returned")
+    eventually(lambda: holds_no_thread(live), "the handlers have returned")
 
 
 def test_the_chat_of_the_documentation_refuses_a_room_that_is_not_public(live_server):
@@ -807,8 +808,7 @@ def test_the_ticker_of_the_documentation(live_server):
     live = live_server(app)
     clients = [live.websocket("/ticker") for _ in range(10)]
     eventually(lambda: app.room("ticker").count() == 10, "all have joined")
-    services = services_of(live)
-    eventually(lambda: services.turns.running == services.turns.linear == 0, "an idle socket holds no thread")
+    eventually(lambda: holds_no_thread(live), "an idle socket holds no thread")
     for i in range(5):
         app.room("ticker").publish({"price": i})
     for client in clients:
