@@ -21,6 +21,7 @@ from catzilla.testing.errors import Frozen, HandshakeRefused, ProtocolViolation,
 from catzilla.testing.raw_frames import ReceivedFrame, raw_frame
 from catzilla.testing.websocket_client import ClientWebSocket
 from catzilla.testing.wire import Origin, Wire
+from tests.promises.helpers import eventually
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -207,14 +208,14 @@ def request_of(websocket):
     """A factory: opens a WebSocket and gives its request line and its fields by name as the server saw them."""
 
     def ask(path: str = "/", **options) -> tuple[str, dict[str, str]]:
-        seen = []
+        seen = Queue()
 
         def script(peer):
-            seen.append(upgrade(peer))
+            seen.put(upgrade(peer))
             peer.read_to_end()
 
         websocket.scripted(script, path, **options).wire.close()
-        line, *lines = seen[0].split("\r\n")[:-2]
+        line, *lines = seen.get(timeout=10).split("\r\n")[:-2]
         fields = dict(line.split(": ", 1) for line in lines)
         assert len({name.lower() for name in fields}) == len(lines), "a field came twice"
         return line, fields
@@ -820,57 +821,68 @@ def test_a_dropped_client_is_a_reset_for_the_server(websocket):
     assert ended.wait(10)
 
 
+def frames_of(data: bytes) -> list[tuple[int, int]]:
+    """Opcode and length of the frames that a client has sent."""
+    server = Protocol(SERVER, max_size=None)
+    server.receive_data(data)
+    assert server.parser_exc is None
+    return [(one.opcode, len(one.data)) for one in server.events_received()]
+
+
+def fill(client: ClientWebSocket) -> int:
+    """Send messages of 300,000 bytes until the server takes no more; gives their number."""
+    sent, client.wire.timeout = 0, 0.2
+    with pytest.raises(TimeoutError):
+        while True:
+            sent += 1
+            client.send(bytes(300_000))
+    return sent
+
+
 def test_a_server_that_takes_nothing_and_then_does(websocket):
     """What was cut by the time limit goes on where it was, so the server gets whole messages."""
     go, received = threading.Event(), []
 
     def script(peer):
         upgrade(peer)
-        go.wait(10)
+        assert go.wait(10)
         received.append(peer.read_to_end())
 
-    client = websocket.scripted(script, timeout=0.2)
-    sent = 0
-    with pytest.raises(TimeoutError):
-        while True:
-            sent += 1
-            client.send(bytes(300_000))
+    client = websocket.scripted(script)
+    sent = fill(client)
     with pytest.raises(TimeoutError):  # not through the rest of the one before it
         client.send("last")
-    go.set()
     client.wire.timeout = 10
+    go.set()
     client.send("very last")
     client.wire.half_close()
     with pytest.raises(WebSocketClosed):
         client.receive()
-
-    server = Protocol(SERVER, max_size=None)
-    server.receive_data(received[0])
-    assert server.parser_exc is None
-    assert [len(one.data) for one in server.events_received()] == [300_000] * sent + [4, 9]
+    assert frames_of(received[0]) == [(BINARY, 300_000)] * sent + [(TEXT, 4), (TEXT, 9)]
 
 
 def test_a_reader_is_not_held_up_by_a_pong_that_does_not_go_through(websocket):
-    """Both sides are full: the server reads only when the client has."""
-    go = threading.Event()
+    """The server takes nothing before the client has received what it says; the pong follows when it can."""
+    go, said, received = threading.Event(), threading.Event(), []
 
     def script(peer):
         upgrade(peer)
-        go.wait(10)
         peer.say(frame(PING, b"?"), frame(TEXT, b"one"))
+        said.set()
+        assert go.wait(10)
+        received.append(peer.read_to_end())
         peer.say(goodbye(1000))
-        peer.read_to_end()
 
-    client = websocket.scripted(script, timeout=0.2)
-    with pytest.raises(TimeoutError):
-        while True:
-            client.send(bytes(300_000))
-    go.set()
+    client = websocket.scripted(script)
+    sent = fill(client)
     client.wire.timeout = 10
-    began = time.monotonic()
+    assert said.wait(10)
     assert client.receive() == "one"
-    assert time.monotonic() - began < 5
-    client.wire.close()
+    go.set()
+    client.send("last")
+    client.wire.half_close()
+    assert list(client) == []
+    assert frames_of(received[0]) == [(BINARY, 300_000)] * sent + [(PONG, 1), (TEXT, 4)]
 
 
 # --- threads -------------------------------------------------------------------------------------------------------
@@ -897,6 +909,25 @@ def test_closing_ends_the_iteration_of_another_thread(websocket):
     assert received.get(timeout=10) == "one"
     client.close()
     assert result() == [None]
+
+
+def test_closing_does_not_wait_for_the_thread_that_receives(websocket):
+    client = websocket.scripted(lambda peer: [upgrade(peer), peer.read_to_end()])
+    result = in_thread(client.receive)
+    with pytest.raises(TimeoutError, match="no answer to the close frame"):
+        client.close(timeout=0.05)
+    assert isinstance(result(), ConnectionAbortedError)
+
+
+def test_closing_does_not_wait_for_the_thread_that_sends(websocket):
+    closed = threading.Event()
+    client = websocket.scripted(lambda peer: [upgrade(peer), closed.wait(10)])
+    result = in_thread(lambda: client.send(bytes(64 << 20)))
+    eventually(lambda: client.wire._waiting, "the sender waits")
+    with pytest.raises(TimeoutError, match=r"another thread has been sending for 0\.05 s"):
+        client.close(timeout=0.05)
+    assert isinstance(result(), ConnectionAbortedError)
+    closed.set()
 
 
 # --- where ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import trustme
 
 from catzilla.testing.errors import Frozen
 from catzilla.testing.wire import Origin, Wire
+from tests.promises.helpers import eventually
 
 
 def read_exactly(wire: Wire, size: int) -> bytes:
@@ -279,6 +280,47 @@ def test_a_dropped_client_resets_the_connection(wire):
     assert client.closed
     with pytest.raises(ConnectionAbortedError, match="the test dropped this connection"):
         client.receive()
+
+
+@pytest.mark.parametrize("end", ["drop", "close"])
+def test_the_end_wakes_a_sender_in_another_thread(wire, end):
+    ended, outcome = threading.Event(), []
+
+    def take_nothing(peer):
+        assert ended.wait(10)
+        try:
+            peer.read_to_end()
+        except ConnectionResetError as error:
+            outcome.append(error)
+
+    client = wire(take_nothing, timeout=60)
+    result = in_thread(lambda: client.send(bytes(64 << 20)))
+    eventually(lambda: client._waiting, "the sender waits")
+    getattr(client, end)()
+    assert isinstance(result(), ConnectionAbortedError)
+    ended.set()
+    if end == "drop":
+        eventually(lambda: outcome, "the server sees a reset")
+
+
+def test_what_a_slow_peer_did_not_take_is_known(wire):
+    go = threading.Event()
+    received = []
+
+    def take_late(peer):
+        assert go.wait(10)
+        received.extend(iter(lambda: peer.connection.recv(1 << 20), b""))
+
+    client = wire(take_late, timeout=60)
+    data = bytes(range(256)) * (1 << 17)
+    with pytest.raises(TimeoutError):
+        client.send(data, timeout=0.1)
+    assert 0 < len(client.unsent) < len(data)
+    go.set()
+    client.send(client.unsent)
+    client.half_close()
+    assert client.receive() == b""
+    assert b"".join(received) == data
 
 
 def test_drop_wakes_a_reader_in_another_thread(wire):

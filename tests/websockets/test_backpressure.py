@@ -282,9 +282,10 @@ def test_the_inbox_counts_messages_too(app, live_server, notes, gate):
 
     live = live_server(app, socket_inbox_messages=4)
     client = live.websocket("/")
-    for number in range(5):
-        client.send(str(number))
+    client.send("0")
     gate.wait_arrived()
+    for number in range(1, 5):
+        client.send(str(number))
     connection = socket_of(live)
     eventually(lambda: len(connection._handling.inbox) == 4, "they have come")
     assert connection.is_reading

@@ -14,7 +14,7 @@ ALL = "1-7,9,10,12,13"
 QUICK = f"1-7,9,10,12.1.18,13.3.10,{','.join(f'12.{part}.1,12.{part}.11' for part in range(1, 6))}," + ",".join(
     f"13.{part}.1" for part in range(1, 8)
 )
-"""All but compression, and of that a message of every kind and every set of parameters: about half a minute."""
+"""All but compression, and of that a message of every kind and every set of parameters: under a minute."""
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _PREFIX = re.compile(r"\d+(\.\d+){0,2}")
