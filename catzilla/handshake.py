@@ -93,7 +93,7 @@ def _check_origin(request: Request, rules: SocketRules) -> None:
     if origin_allowed(origin, request.get_header("host"), rules.origins):
         return
     logger.warning(
-        "websocket refused: origin=%r path=%s; if it is yours, write @app.websocket(..., origins=[%r])",
+        "websocket refused: origin=%r path=%r; if it is yours, write @app.websocket(..., origins=[%r])",
         origin,
         request.path,
         origin,
@@ -106,7 +106,7 @@ def _authenticate(request: Request, rules: SocketRules) -> tuple[Any, Any, float
     if rules.auth is None:
         return None, None, None
     principal = rules.auth(request)
-    if principal is None:
+    if principal is None or principal is False:
         raise HTTPError(401, "not authenticated")
     ends = expires_at(principal)
     expires_in = None if ends is None else ends - time.time()

@@ -7,6 +7,7 @@ what says otherwise.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import threading
@@ -525,7 +526,7 @@ def check_event_origin(request: Request, origins: Sequence[str] | str | None) ->
     if request.get_header("cookie") is None or origin_allowed(origin, request.get_header("host"), origins):
         return
     logger.warning(
-        "event stream refused: origin=%r path=%s; if it is yours, write stream(request, origins=[%r])",
+        "event stream refused: origin=%r path=%r; if it is yours, write stream(request, origins=[%r])",
         origin,
         request.path,
         origin,
@@ -540,6 +541,8 @@ def _last_event_id(request: Request) -> str | None:
 def _hook(function: Any, what: str) -> Any:
     if not callable(function):
         raise TypeError(f"{what} takes a function, not {type(function).__name__}")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise TypeError(f"{what} takes a plain function: write def, without async and yield")
     return function
 
 

@@ -185,7 +185,7 @@ class CallbackHandler(Handler):
 
     def ended(self, code: int, reason: str) -> None:
         """See `_core.upgrade.SocketHandler`. [worker thread]"""
-        if "on_close" in self._takes:
+        if "on_close" in self._takes and self._instance is not None:
             self._bound("on_close")(self.ws, code, reason)
 
     def _bound(self, callback: str) -> Callable[..., Any]:
@@ -211,4 +211,4 @@ def _known_failure(error: BaseException) -> tuple[int, str] | None:
 
 def _cut(reason: str) -> str:
     """As much of a text as a close frame holds."""
-    return reason.encode()[: codes.MAX_REASON_BYTES].decode(errors="ignore")
+    return reason.encode(errors="replace")[: codes.MAX_REASON_BYTES].decode(errors="ignore")

@@ -272,7 +272,6 @@ class HTTPConnection(HTTPResponses):
         if not socket.take_over(transport, self._number, head, upgrade.expires_in):
             self.send_reply(exchange, OVERLOADED)
             return
-        transport.set_protocol(socket)
         exchange.status = 101
         self._log(exchange, complete=True)
         self._deadline.close()

@@ -200,7 +200,10 @@ class HTTPServer:
         """Let open responses finish within the grace, then cut what is left."""
         services.stopping = True
         for connection in list(services.connections):
-            connection.stop()
+            try:
+                connection.stop()
+            except Exception:  # whatever it is, the others are owed their end
+                logger.exception("stopping failed: connection=%r", connection)
         if services.connections:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(services.empty.wait(), self._grace)

@@ -37,7 +37,6 @@ class SocketHandling(Turn):
         "_context",
         "_handler",
         "_opened",
-        "_started",
         "handled",
         "inbox",
         "received",
@@ -57,8 +56,7 @@ class SocketHandling(Turn):
         self.inbox: deque[str | bytes] | None = None  # none while there is nothing
         self.received = 0  # bytes, or characters
         self.handled = 0
-        self._started = False  # `opened` was called
-        self._opened = False  # ... and has returned
+        self._opened = False  # the handler was called
         self._closed = False  # all is said and done
         self._arrival: threading.Condition | None = None  # that `receive` waits on
 
@@ -118,9 +116,10 @@ class SocketHandling(Turn):
             self.wake()
         else:
             self.inbox = None
-        self._caught_up()
+        self.caught_up()
 
-    def _caught_up(self) -> None:
+    def caught_up(self) -> None:
+        """Have the client read again if the handler has caught up. [loop thread]"""
         if not self._connection.is_reading and not self._is_over(2):
             self._connection.resume_reading()
 
@@ -135,10 +134,9 @@ class SocketHandling(Turn):
         connection, handler = self._connection, self._handler
         has_ended = connection.ended is not None  # before the inbox is looked at: what came before is in it
         try:
-            if not self._started:
-                self._started = True
-                handler.opened()
+            if not self._opened:
                 self._opened = True
+                handler.opened()
             is_empty = self._handle_messages()
         except BaseException as error:
             is_empty = True
@@ -146,11 +144,10 @@ class SocketHandling(Turn):
         if not has_ended or not is_empty or self._closed:
             return
         self._closed = True
-        if self._opened:
-            try:
-                handler.ended(*(connection.ended or (NORMAL, "")))
-            except BaseException as error:
-                handler.failed(error)
+        try:
+            handler.ended(*(connection.ended or (NORMAL, "")))
+        except BaseException as error:
+            handler.failed(error)
 
     def _handle_messages(self) -> bool:
         """Handle what is there, but not for ever; True if nothing is left that should be handled."""
@@ -174,7 +171,6 @@ class SocketHandling(Turn):
 
     def _call_linear(self) -> None:
         connection, handler = self._connection, self._handler
-        self._started = True
         try:
             handler.opened()
         except BaseException as error:
@@ -209,5 +205,5 @@ class SocketHandling(Turn):
                 break
         self.handled += len(message)
         if not connection.is_reading and not self._is_over(2):
-            self.turns.handle.post(self._caught_up)
+            self.turns.handle.post(self.caught_up)
         return message

@@ -89,6 +89,10 @@ class Timers:
             self._cancelled = 0
 
 
+def _nothing() -> None:
+    """What a closed deadline calls."""
+
+
 class Deadline:
     """A deadline that is moved far more often than it is met: moving it is one assignment. [loop thread]
 
@@ -120,8 +124,9 @@ class Deadline:
         self._when = None
 
     def close(self) -> None:
-        """No deadline ever again; lets go of the timer."""
+        """No deadline ever again; lets go of the timer and of whoever was to be called."""
         self._when = None
+        self._callback = _nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

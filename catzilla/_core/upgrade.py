@@ -29,7 +29,7 @@ class SocketHandler(Protocol):
         """A message, in order, one at a time; never of a linear handler. [worker thread]"""
 
     def ended(self, code: int, reason: str) -> None:
-        """Nothing more will come; once, if `opened` has returned; never of a linear handler. [worker thread]"""
+        """Nothing more will come; once, also if `opened` has failed; never of a linear handler. [worker thread]"""
 
     def failed(self, error: BaseException) -> tuple[int, str]:
         """Log what the handler raised; the code and reason to close with. [worker thread]"""

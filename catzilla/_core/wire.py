@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 import struct
 import sys
@@ -25,6 +26,8 @@ logger = logging.getLogger("catzilla")
 _RESET = struct.pack("ii", 1, 0)  # linger for no time: closing throws away what is unsent, and says so
 # The standard loop's `writelines` forgets about flow control in these versions (python/cpython issue 127655).
 _WRITELINES_PAUSES = not ((3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2))
+# Half closed by the client; where the system cannot tell that, it tells the rest.
+_HANG_UP: int = getattr(select, "POLLRDHUP", 0)
 LINGER = 2.0  # seconds to let the client read an answer before its unread request is thrown away
 
 
@@ -150,6 +153,12 @@ class Wire(asyncio.Protocol):
             self.cut()
         else:
             self._watch_stall()
+
+    def _peer_has_closed(self) -> bool:
+        """Whether the client has closed or reset the connection, also while it is not read."""
+        watched = select.poll()
+        watched.register(self._transport.get_extra_info("socket").fileno(), _HANG_UP)
+        return any(events & (_HANG_UP | select.POLLHUP | select.POLLERR) for _, events in watched.poll(0))
 
     # Deadlines.
 

@@ -31,9 +31,12 @@ from catzilla._core.messages import RequestHead
 
 TEXT = int(Opcode.TEXT)
 BINARY = int(Opcode.BINARY)
+PONG = 0x80 | Opcode.PONG  # the first byte of a pong
 
 COPY_BELOW = 8 * KIB  # bytes of a payload that cost less to copy than to hand over by themselves
 
+FRAMES = 128  # parsed in one turn of the loop, before other connections get theirs
+PACKED_FRAMES = 4  # the same where each may unpack to a whole message
 VIEW_FROM = 4 * KIB  # bytes of a payload that a view is cheaper for than a copy
 
 VERSION = b"13"  # RFC 6455 section 4.4
@@ -144,21 +147,32 @@ class Received(StreamReader):
     """What has arrived and was not parsed; takes the place of websockets' reader.
 
     That one copies every byte into one buffer and out of it again. Here a frame that arrived whole is handed out as it
-    lies there, and one that comes in several pieces is put together once.
+    lies there, and one that comes in several pieces is put together once. And it gives no more than `budget` frames
+    before it says that it has no more, so that one client's flood of tiny frames does not keep the loop.
     """
 
     def __init__(self) -> None:
         self.eof = False
+        self.budget = 0  # frames that may still be begun
         self._data = b""
         self._position = 0  # how much of it was handed out
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the budget has kept something back."""
+        return not self.budget and self._position < len(self._data)
 
     def read_exact(self, n: int) -> Generator[None, None, Any]:
         """See `StreamReader`. Large results are views."""
         if self._position + n > len(self._data):
             yield from self._gather(n)
-        start, end = self._position, self._position + n
-        self._position = end
-        return self._data[start:end] if n < VIEW_FROM else memoryview(self._data)[start:end]
+        data, start = self._data, self._position
+        end = start + n
+        if end == len(data):
+            self._data, self._position = b"", 0  # an idle connection keeps nothing of what it got
+        else:
+            self._position = end
+        return data[start:end] if n < VIEW_FROM else memoryview(data)[start:end]
 
     def _gather(self, n: int) -> Generator[None, None, None]:
         """Wait until there are `n` bytes, and put them together."""
@@ -175,17 +189,19 @@ class Received(StreamReader):
 
     def at_eof(self) -> Generator[None, None, bool]:
         """See `StreamReader`."""
-        while self._position == len(self._data):
+        while self._position == len(self._data) or not self.budget:
             if self.eof:
                 return True
             yield
+        self.budget -= 1
         return False
 
     def feed_data(self, data: bytes | bytearray) -> None:
-        """See `StreamReader`. The parser has taken everything before, or waits in `_gather`, which takes this."""
+        """See `StreamReader`. Nothing is left from before, unless `has_more`."""
         if self.eof:
             raise EOFError("stream ended")
-        self._data = bytes(data)
+        left = self._data[self._position :]
+        self._data = left + data if left else bytes(data)
         self._position = 0
 
     def discard(self) -> None:
@@ -196,20 +212,38 @@ class Received(StreamReader):
 class Frames(ServerProtocol):
     """The frames of one open connection.
 
-    Feed it with `receive_data`; whole messages are then in `messages`, and what is to be written at once (pongs, the
-    close frame) comes from `data_to_send`. What breaks the protocol has been answered with a close frame by then.
+    `receive` takes what has arrived; whole messages are then in `messages`, and what is to be written at once (pongs,
+    the close frame) comes from `data_to_send`. What breaks the protocol has been answered with a close frame by then.
+    While `has_more` it wants to be asked again, before it gets more.
     """
 
     def __init__(self, handshake: Handshake, max_message_bytes: int, max_fragments: int) -> None:
         super().__init__(state=OPEN, max_size=max_message_bytes, logger=_logger)
-        self.reader = Received()
+        self.extensions = list(handshake.extensions)
+        self.reader: Received = Received()
         self.parser = self.parse()
         next(self.parser)
-        self.extensions = list(handshake.extensions)
+        self._frames_a_turn = PACKED_FRAMES if self.extensions else FRAMES
         self.messages: list[str | bytes] = []
         self._max_fragments = max_fragments
         self._parts: list[str | bytes] | None = None  # of a message whose end has not arrived
         self._decoder: codecs.IncrementalDecoder | None = None  # of such a message, if it is text
+
+    def receive(self, data: bytes) -> None:
+        """Parse what has arrived, and what was kept back, as far as one turn goes."""
+        self.reader.budget = self._frames_a_turn
+        self.receive_data(data)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something was kept back for the next turn."""
+        return self.reader.has_more
+
+    def end(self) -> None:
+        """The connection is gone: let go of what has arrived, and of the parser, which refers to all of this."""
+        self.parser.close()
+        self.messages = []
+        self._parts = None
 
     def recv_frame(self, frame: Frame) -> None:
         """Take one frame. Called by the parser, which fails the connection for what is raised here."""

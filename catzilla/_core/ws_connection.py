@@ -30,11 +30,11 @@ from catzilla._core.timers import Timer
 from catzilla._core.upgrade import Upgrade
 from catzilla._core.waits import Waits
 from catzilla._core.wire import Wire
-from catzilla._core.ws import Frames, frame
+from catzilla._core.ws import PONG, Frames, frame
 
 WRITE_BYTES = 256 * KIB  # of packets, handed to the transport at once: what is there cannot be dropped any more
 CLOCK_STEP = 0.005  # seconds that a deadline may be met early
-PORTION_BYTES = 1 * KIB  # of compressed data, unpacked before the inbox is looked at
+LOOK_EVERY = 1.0  # seconds, while a client is not read: whether it has left
 JOIN_BYTES = 64 * KIB  # a burst up to this is joined, a larger one goes out piece by piece, uncopied
 
 _accounts = threading.Lock()  # guards every connection's `_posted` and `_room`; held for a few instructions
@@ -51,10 +51,10 @@ class WebSocketConnection(Wire):
         "_expiry",
         "_frames",
         "_handling",
+        "_has_left",
         "_heard",
         "_in_flight",
         "_outbox",
-        "_packed",
         "_pong",
         "_posted",
         "_reading",
@@ -94,7 +94,7 @@ class WebSocketConnection(Wire):
         self._in_flight = 0  # of what was posted, how much the transport holds
         self._room: threading.Condition | None = None  # that threads wait on; made by the first one that has to
         self._reading = True
-        self._packed = b""  # what has arrived compressed, and waits for the handler
+        self._has_left = False  # nothing more will come than what the kernel holds, so that is read in any case
         self._heard = True  # something has arrived since the last ping
         self._asked_at = 0.0  # when the first ping went out that nothing has come after; 0 if there is none
         self._pong = b""  # that waits for a client that is behind
@@ -108,7 +108,7 @@ class WebSocketConnection(Wire):
     def take_over(self, transport: asyncio.Transport, number: int, head: bytes, expires_in: float | None) -> bool:
         """Begin to serve on the transport of an HTTP connection, with the answer to its handshake.
 
-        False if the handler cannot be had: the budget is full, and nothing was written.
+        False if the handler cannot be had: the budget is full, and nothing was done.
         """
         self.id = f"{self._services.node}-{number}"
         if self.identity is None:
@@ -117,6 +117,7 @@ class WebSocketConnection(Wire):
         self._number = number
         if not self._handling.start():
             return False
+        transport.set_protocol(self)  # before anything is written: it is told when the kernel does not take it
         self._services.connections.add(self)
         self._services.websockets += 1
         self._deadline.set(self._services.limits.ping_interval)
@@ -132,23 +133,8 @@ class WebSocketConnection(Wire):
         if self._closing:
             return  # lingering: read and thrown away
         self._heard = True
-        if self.compresses:
-            self._unpack(data)
-        else:
-            self._parse(data)
-
-    def _unpack(self, data: bytes) -> None:
-        """Parse in portions: a few bytes may become a thousand times as many, and the inbox is to notice in time."""
-        packed = self._packed + data
-        position = 0
-        while position < len(packed) and self._reading and not self._closing:
-            self._parse(packed[position : position + PORTION_BYTES])
-            position += PORTION_BYTES
-        self._packed = b"" if self._closing else packed[position:]
-
-    def _parse(self, data: bytes) -> None:
         frames = self._frames
-        frames.receive_data(data)
+        frames.receive(data)
         if frames.messages:
             messages, frames.messages = frames.messages, []
             self._take_messages(messages)
@@ -156,6 +142,23 @@ class WebSocketConnection(Wire):
             self._write_control()
         if not frames.is_open and not self._closing:
             self._peer_closes()
+        if frames.has_more:
+            self._parse_later()
+
+    def _parse_later(self) -> None:
+        """So much has come in small frames that others get their turn first; or the handler does."""
+        self._transport.pause_reading()
+        if self._reading:
+            self._services.loop.call_soon(self._parse_more)
+
+    def _parse_more(self) -> None:
+        if self._may_read():
+            self.data_received(b"")
+        if self._may_read() and not self._frames.has_more:
+            self._transport.resume_reading()
+
+    def _may_read(self) -> bool:
+        return self._reading and not self._closing and not self.gone
 
     def eof_received(self) -> bool:
         """The client sends no more, so it will not answer either; what it has not read is not worth waiting for."""
@@ -169,6 +172,7 @@ class WebSocketConnection(Wire):
             self._services.bridge.client_disconnects += 1
         self._end(ABNORMAL, "the client is gone")
         self._drop_output()
+        self._frames.end()
         if self._room is not None:
             with self._room:
                 self._room.notify_all()
@@ -184,9 +188,7 @@ class WebSocketConnection(Wire):
 
     def _drained(self) -> None:
         """The kernel has taken everything."""
-        if not self._ending:
-            self._asked_at = 0.0
-            self._deadline.set(self._services.limits.ping_interval)
+        self._await_ping()
         self._took(self._in_flight)
         self._in_flight = 0
         if self._pong:
@@ -219,9 +221,13 @@ class WebSocketConnection(Wire):
         if self._bucket is not None and not all(self._bucket.take(monotonic()) <= 0 for _ in messages):
             self.begin_close(RATE_LIMITED, "more messages than this server takes")
             return
-        if not self._handling.arrived(messages) and self._reading:
+        if not self._handling.arrived(messages) and self._reading and not self._has_left:
             self._reading = False
             self._transport.pause_reading()
+            self._deadline.set(LOOK_EVERY)
+            # A linear handler may have caught up meanwhile: it looks at `_reading` after it has taken a message, we at
+            # its inbox after that was set, so one of us sees the other.
+            self._handling.caught_up()
 
     def receive(self, timeout: float | None) -> str | bytes:
         """See `SocketHandling.receive`. [the linear handler's thread]"""
@@ -231,9 +237,10 @@ class WebSocketConnection(Wire):
         """The handler has caught up."""
         if not self._reading and not self.gone and not self._closing:
             self._reading = self._heard = True
-            if self._packed:
-                self._unpack(b"")
-            if self._reading and not self._closing:
+            self._await_ping()
+            if self._frames.has_more:
+                self._services.loop.call_soon(self._parse_more)
+            else:
                 self._transport.resume_reading()
 
     # Messages out.
@@ -375,6 +382,7 @@ class WebSocketConnection(Wire):
     def _drop_output(self) -> None:
         self._outbox = None
         self.burst = []
+        self._pong = b""
 
     # Control frames.
 
@@ -384,11 +392,12 @@ class WebSocketConnection(Wire):
         RFC 6455 section 5.5.3.
         """
         writes = [data for data in self._frames.data_to_send() if data]
-        if not writes:
-            return
-        if self.paused and self._frames.is_open:
-            self._pong = writes[-1]
-        else:
+        if self.paused:
+            pongs = [data for data in writes if data[0] == PONG]
+            writes = [data for data in writes if data[0] != PONG]
+            if pongs and self._frames.is_open:
+                self._pong = pongs[-1]
+        if writes:
             self.write([b"".join(writes)])
 
     def request_ping(self) -> None:
@@ -415,9 +424,10 @@ class WebSocketConnection(Wire):
 
     def begin_close(self, code: int, reason: str) -> None:
         """Send a close frame behind everything else, and wait for the answer."""
-        if self.ended is not None or self.gone:
+        if self.ended is None and not self.gone:
+            self.flush()
+        if self.ended is not None or self.gone:  # the last message may have been the one too many
             return
-        self.flush()
         self._end(code, reason)
         self._ending = True
         self._deadline.set(self._services.limits.close_timeout)
@@ -475,6 +485,23 @@ class WebSocketConnection(Wire):
 
     # Deadlines.
 
+    def _await_ping(self) -> None:
+        """Something else was waited for; from now on it is the next ping again."""
+        if not self._ending and not self.paused:
+            self._asked_at = 0.0
+            self._deadline.set(self._services.limits.ping_interval if self._reading else LOOK_EVERY)
+
+    def _look(self) -> None:
+        """The client is not read, because its handler does not keep up: see whether it has left.
+
+        Then what the kernel has of it is read in any case: it is no more than that, and its end comes last.
+        """
+        if self._peer_has_closed():
+            self._has_left = True
+            self.resume_reading()
+        else:
+            self._deadline.set(LOOK_EVERY)
+
     def _expired(self) -> None:
         if self._ending and not self.gone:
             self.cut()
@@ -482,9 +509,12 @@ class WebSocketConnection(Wire):
             super()._expired()
 
     def _deadline_passed(self) -> None:
-        """Ping, and see that something comes back. While we do not read, nothing can."""
+        """Ping, and see that something comes back."""
+        if not self._reading:
+            self._look()
+            return
         limits, now = self._services.limits, monotonic()
-        if self._asked_at and (self._heard or not self._reading):
+        if self._asked_at and self._heard:
             rest = self._asked_at + limits.ping_interval - now
             self._asked_at = 0.0
             if rest > CLOCK_STEP:
