@@ -274,7 +274,7 @@ class HTTPConnection(HTTPResponses):
             return
         exchange.status = 101
         self._log(exchange, complete=True)
-        self._deadline.close()
+        self._deadline.end()
         self.gone = True
         self._exchange = self._parser = None
         services.forget(self)

@@ -90,7 +90,7 @@ class Timers:
 
 
 def _nothing() -> None:
-    """What a closed deadline calls."""
+    """What a deadline calls that has ended."""
 
 
 class Deadline:
@@ -124,12 +124,16 @@ class Deadline:
         self._when = None
 
     def close(self) -> None:
-        """No deadline ever again; lets go of the timer and of whoever was to be called."""
+        """No deadline until the next `set`; lets go of the timer."""
         self._when = None
-        self._callback = _nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def end(self) -> None:
+        """No deadline ever again; lets go of whoever was to be called, who need not wait for a garbage collection."""
+        self.close()
+        self._callback = _nothing
 
     def _fire(self) -> None:
         self._timer = None

@@ -87,7 +87,7 @@ class Wire(asyncio.Protocol):
         if self._secure:
             self._transport.close()  # the client has done it; but a TLS transport of 3.10 warns unless it is told
         self._then = None
-        self._deadline.close()
+        self._deadline.end()
         if self._file is not None:
             self._file.stop()
         if self._next_file is not None:

@@ -499,8 +499,12 @@ class WebSocketConnection(Wire):
         if self._peer_has_closed():
             self._has_left = True
             self.resume_reading()
-        else:
-            self._deadline.set(LOOK_EVERY)
+            return
+        now, interval = monotonic(), self._services.limits.ping_interval
+        if now - self._asked_at >= interval - CLOCK_STEP:  # for the sake of what lies between; an answer is not read
+            self._asked_at = now
+            self.ping()
+        self._deadline.set(min(LOOK_EVERY, interval))
 
     def _expired(self) -> None:
         if self._ending and not self.gone:

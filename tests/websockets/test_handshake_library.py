@@ -144,7 +144,7 @@ def test_events_are_kept_unless_they_are_cleared():
     protocol.receive_data(raw_frame(TEXT, b"a"))
     assert protocol.events == protocol.seen
     frames = Frames(Handshake([], None, []), 100, 10)
-    frames.receive_data(raw_frame(TEXT, b"a"))
+    frames.receive(raw_frame(TEXT, b"a"))
     assert frames.events == []
     assert frames.messages == ["a"]
 
