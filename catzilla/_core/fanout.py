@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
@@ -29,10 +29,60 @@ logger = logging.getLogger("catzilla")
 
 MAX_LAG = 1024  # messages that were published and that the loop has not seen
 MAX_LAG_BYTES = 4 * MIB
+JOINED_BYTES = 256 * KIB  # of a batch that is written in one piece; a larger one goes out packet by packet
 MESSAGE_COST = 1 * KIB  # that a message on the way weighs beside its payload
 
 # Of every member that is in no room: an empty set of its own would cost 200 bytes.
 NO_ROOMS: AbstractSet[RoomMembers] = frozenset()
+
+
+class Batch:
+    """What one turn of the loop brings for the members of one room, in one encoding: put together once for all of them.
+
+    Every member has the batch in its burst, and what is published later in the turn is added to it without touching
+    any of them; until one of them gets something else, which must come between. Then the batch is closed, and the next
+    message begins another.
+    """
+
+    __slots__ = ("excluded", "is_open", "joined", "packets", "size")
+
+    def __init__(self) -> None:
+        self.packets: list[Packet] = []
+        self.size = 0
+        self.excluded: dict[str, set[Packet]] | None = None  # by connection: what it does not get
+        self.is_open = True
+        self.joined: bytes | None = None  # all of it as it goes over an uncompressed wire, if that is not too much
+
+    def add(self, packet: Packet, exclude: str | None) -> None:
+        """Add a message, which one connection may not get."""
+        self.packets.append(packet)
+        self.size += packet.size
+        if exclude is not None:
+            if self.excluded is None:
+                self.excluded = {}
+            self.excluded.setdefault(exclude, set()).add(packet)
+
+    def packets_for(self, member_id: str) -> list[Packet]:
+        """The messages that a member gets."""
+        excluded = self.excluded.get(member_id) if self.excluded is not None else None
+        return self.packets if excluded is None else [each for each in self.packets if each not in excluded]
+
+    def finish(self) -> None:
+        """The turn is over: nothing more is added."""
+        self.is_open = False
+        if self.size <= JOINED_BYTES:
+            self.joined = b"".join([piece for packet in self.packets for piece in packet.frame])
+
+
+def unpacked(burst: list[Packet | Batch], member_id: str) -> list[Packet]:
+    """The packets of a burst, one by one."""
+    packets: list[Packet] = []
+    for item in burst:
+        if isinstance(item, Batch):
+            packets += item.packets_for(member_id)
+        else:
+            packets.append(item)
+    return packets
 
 
 class Member(Protocol):
@@ -42,7 +92,7 @@ class Member(Protocol):
     identity: Hashable  # who it is: several connections of one principal have the same
     principal: Any
     rooms: AbstractSet[RoomMembers] | None  # None for one that is gone
-    burst: list[Packet]  # what this turn has brought
+    burst: list[Packet | Batch]  # what this turn has brought
 
     def encode(self, publication: Publication, room: RoomMembers) -> Packet:
         """A message as this kind of member gets it. The packet serves all members with the same `encode`."""
@@ -85,12 +135,13 @@ class Presence:
 class RoomMembers:
     """The members of one room on one server."""
 
-    __slots__ = ("by_encoding", "name", "presence", "rules")
+    __slots__ = ("batches", "by_encoding", "name", "presence", "rules")
 
     def __init__(self, name: str, rules: RoomRules) -> None:
         self.name = name
         self.rules = rules
         self.by_encoding: dict[Any, dict[Member, None]] = {}  # the class of a member is its encoding
+        self.batches: dict[Any, Batch] = {}  # the last of each encoding
         self.presence: dict[Hashable, Presence] = {}
 
     def __repr__(self) -> str:
@@ -99,6 +150,11 @@ class RoomMembers:
     @property
     def on_slow(self) -> OnSlow:
         return self.rules.on_slow
+
+    def close_batches(self) -> None:
+        """Who is a member changes: what is published from now on is for others than before."""
+        for batch in self.batches.values():
+            batch.is_open = False
 
     @property
     def is_empty(self) -> bool:
@@ -117,7 +173,8 @@ class Fanout:
         self.losses = dict.fromkeys(OnSlow, 0)  # packets given up and members disconnected, by policy
         self.published = 0  # messages that have reached this server
         self.deliveries = 0  # packets that were made out to members
-        self._dirty: list[Member] = []
+        self._dirty: list[Member] = []  # with something in their bursts
+        self._batches: list[Batch] = []  # of this turn
         self._flushing = False
         # On the way from publishers to the loop; guarded by `_lag_room`, which publishers wait on.
         self._lag = 0
@@ -136,6 +193,7 @@ class Fanout:
         if room in member.rooms:
             return
         member.rooms = member.rooms | {room}
+        room.close_batches()
         room.by_encoding.setdefault(type(member), {})[member] = None
         self._arrive(room, member)
 
@@ -153,6 +211,7 @@ class Fanout:
             self._remove(room, member)
 
     def _remove(self, room: RoomMembers, member: Member) -> None:
+        room.close_batches()
         members = room.by_encoding[type(member)]
         del members[member]
         if not members:
@@ -240,24 +299,36 @@ class Fanout:
         room = self.rooms.get(publication.stream)
         if room is None:
             return
-        exclude = publication.exclude
-        dirty = self._dirty
-        for members in room.by_encoding.values():
+        for kind, members in room.by_encoding.items():
             packet = next(iter(members)).encode(publication, room)
-            receivers = members if exclude is None else [member for member in members if member.id != exclude]
-            self.deliveries += len(receivers)
-            for member in receivers:
-                burst = member.burst
-                if not burst:
-                    dirty.append(member)
-                burst.append(packet)
+            batch = room.batches.get(kind)
+            if batch is None or not batch.is_open:
+                batch = room.batches[kind] = self._open_batch(members)
+            batch.add(packet, publication.exclude)
+            self.deliveries += len(members)
         if not self._flushing:
             self._flush_soon()
+
+    def _open_batch(self, members: Iterable[Member]) -> Batch:
+        """A batch in the burst of each of these."""
+        batch = Batch()
+        dirty = self._dirty
+        for member in members:
+            burst = member.burst
+            if burst:
+                _close_last(burst)
+            else:
+                dirty.append(member)
+            burst.append(batch)
+        self._batches.append(batch)
+        return batch
 
     def send(self, member: Member, packet: Packet) -> None:
         """Give a packet to one member, behind what it got before. [loop thread]"""
         burst = member.burst
-        if not burst:
+        if burst:
+            _close_last(burst)
+        else:
             self._dirty.append(member)
         burst.append(packet)
         if not self._flushing:
@@ -270,12 +341,22 @@ class Fanout:
     def _flush(self) -> None:
         """The turn is over: each member writes once."""
         self._flushing = False
+        for batch in self._batches:
+            batch.finish()
+        self._batches.clear()
         dirty, self._dirty = self._dirty, []
         for member in dirty:
             try:
                 member.flush()
             except Exception:
                 logger.exception("writing failed: member=%r", member)
+
+
+def _close_last(burst: list[Packet | Batch]) -> None:
+    """Something follows what a member has last got, so nothing more may be added to that."""
+    last = burst[-1]
+    if isinstance(last, Batch):
+        last.is_open = False
 
 
 def encode_frame(publication: Publication, room: RoomMembers) -> Packet:

@@ -13,7 +13,7 @@ from typing import Any
 
 from catzilla._core.bridge import Bridge
 from catzilla._core.errors import Disconnected
-from catzilla._core.fanout import NO_ROOMS, Fanout, RoomMembers
+from catzilla._core.fanout import NO_ROOMS, Batch, Fanout, RoomMembers, unpacked
 from catzilla._core.http1 import Framing
 from catzilla._core.limits import KIB
 from catzilla._core.messages import Feed
@@ -48,7 +48,7 @@ class FedStream(Stream):
         self.identity: Hashable = member_id if feed.identity is None else feed.identity
         self.principal: Any = feed.principal
         self.rooms: AbstractSet[RoomMembers] | None = NO_ROOMS
-        self.burst: list[Packet] = []
+        self.burst: list[Packet | Batch] = []
         self.replayed: Position | None = None  # up to which `start` has given everything: the client has what is before
         self._feed = feed
         self.fanout = fanout
@@ -68,9 +68,10 @@ class FedStream(Stream):
 
     def flush(self) -> None:
         """See `fanout.Member`."""
-        packets, self.burst = self.burst, []
+        burst, self.burst = self.burst, []
         if self.is_cut or self.state is State.CLOSED:
             return
+        packets = unpacked(burst, self.id)
         if self.replayed is not None:
             packets = [packet for packet in packets if not self._is_known(packet.position)]
         if self._outbox is None and not self.ring and not self.sink.paused:

@@ -58,6 +58,15 @@ NEED_DATA = Mark.NEED_DATA
 END_OF_REQUEST = Mark.END_OF_REQUEST
 Event = RequestStart | BodyData | Mark
 
+_NAMES = {
+    name: name
+    for name in (
+        b"host connection upgrade user-agent accept accept-encoding accept-language cache-control cookie origin pragma "
+        b"content-length content-type sec-websocket-key sec-websocket-version sec-websocket-extensions "
+        b"sec-websocket-protocol sec-fetch-dest sec-fetch-mode sec-fetch-site authorization referer"
+    ).split()
+}
+
 MAX_EMPTY_LINES = 8  # before a request
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -181,7 +190,8 @@ class RequestParser:
 
     def _accept(self, request: h11.Request) -> RequestStart:
         """What h11 found well-formed, held against what we serve."""
-        headers: RawHeaders = list(request.headers)
+        # Common names are shared: a WebSocket keeps its handshake for as long as it lives.
+        headers: RawHeaders = [(_NAMES.get(name, name), value) for name, value in request.headers]
         version = request.http_version
         if not version.startswith(b"1."):
             raise RemoteProtocolError(505, f"HTTP/{version.decode()} is not served here, HTTP/1.1 and HTTP/1.0 are")

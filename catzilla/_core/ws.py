@@ -151,6 +151,8 @@ class Received(StreamReader):
     before it says that it has no more, so that one client's flood of tiny frames does not keep the loop.
     """
 
+    __slots__ = ("_data", "_position", "budget", "eof")
+
     def __init__(self) -> None:
         self.eof = False
         self.budget = 0  # frames that may still be begun
@@ -216,6 +218,10 @@ class Frames(ServerProtocol):
     the close frame) comes from `data_to_send`. What breaks the protocol has been answered with a close frame by then.
     While `has_more` it wants to be asked again, before it gets more.
     """
+
+    # What is ours is not in the instance's dictionary: with it there would be more than the 30 attributes up to which
+    # instances share their keys, and each would cost a kilobyte and a half more.
+    __slots__ = ("_decoder", "_frames_a_turn", "_max_fragments", "_parts", "messages")
 
     def __init__(self, handshake: Handshake, max_message_bytes: int, max_fragments: int) -> None:
         super().__init__(state=OPEN, max_size=max_message_bytes, logger=_logger)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from catzilla._core.clock import monotonic
 from catzilla._core.codes import ABNORMAL, GOING_AWAY, RATE_LIMITED, SLOW, UNAUTHENTICATED, check_close
 from catzilla._core.errors import Disconnected, SlowConsumer
-from catzilla._core.fanout import NO_ROOMS, RoomMembers, encode_frame
+from catzilla._core.fanout import NO_ROOMS, Batch, RoomMembers, encode_frame, unpacked
 from catzilla._core.limits import KIB
 from catzilla._core.outbox import Outbox, Packet
 from catzilla._core.publication import Publication
@@ -79,7 +79,7 @@ class WebSocketConnection(Wire):
         self.identity: Hashable = upgrade.identity
         self.id = ""
         self.rooms: AbstractSet[RoomMembers] | None = NO_ROOMS
-        self.burst: list[Packet] = []
+        self.burst: list[Packet | Batch] = []
         self.compresses = bool(upgrade.handshake.extensions)
         self.ended: tuple[int, str] | None = None  # code and reason; set once by the loop, read by any
         self.close_asked: tuple[int, str] | None = None  # by the handler; set by any thread, read by any
@@ -307,29 +307,31 @@ class WebSocketConnection(Wire):
 
     def flush(self) -> None:
         """Write what this turn has brought, or let it wait for a client that is behind. See `fanout.Member`."""
-        packets, self.burst = self.burst, []
-        if self.gone or not self._frames.is_open:
+        burst, self.burst = self.burst, []
+        if self.ended is not None or not burst:
             return
-        if self._outbox is None and not self.paused:
-            if len(packets) == 1:
-                self._write_packet(packets[0])
-                return
+        if self._outbox is not None or self.paused:
+            self._hold(unpacked(burst, self.id))
+        elif len(burst) > 1 or self.compresses:
+            self._write_burst(burst)
+        else:  # the common case, and the one that counts
+            item = burst[0]
+            if item.__class__ is Batch and item.joined is not None and item.excluded is None:
+                self._services.messages_sent += len(item.packets)
+                if not self._transport.is_closing():
+                    self._transport.write(item.joined)
+            else:
+                self._write_burst(burst)
+
+    def _write_burst(self, burst: list[Packet | Batch]) -> None:
+        packets = unpacked(burst, self.id)
+        if len(packets) > 1:
             packets = self._write_bounded(packets)
+        elif packets:
+            self._write_packets(packets)
+            return
         if packets:
             self._hold(packets)
-
-    def _write_packet(self, packet: Packet) -> None:
-        """The one packet of a turn: the common case, and the one that counts."""
-        if self.compresses:
-            self._write_packets([packet])
-            return
-        self._services.messages_sent += 1
-        took = self.write(packet.frame)
-        if packet.origin is None:
-            if took:
-                self._took(packet.size)
-            else:
-                self._in_flight += packet.size
 
     def _write_bounded(self, packets: list[Packet]) -> list[Packet]:
         """Write in portions until the client is behind; what is left is returned."""
@@ -346,12 +348,15 @@ class WebSocketConnection(Wire):
         return []
 
     def _write_packets(self, packets: list[Packet]) -> None:
+        buffers: Sequence[bytes]
         if self.compresses:
             buffers = self._compress(packets)
+        elif len(packets) == 1:
+            buffers = packets[0].frame
         else:
             buffers = [piece for packet in packets for piece in packet.frame]
-        if len(buffers) > 1 and sum(map(len, buffers)) <= JOIN_BYTES:
-            buffers = [b"".join(buffers)]
+            if sum(map(len, buffers)) <= JOIN_BYTES:
+                buffers = [b"".join(buffers)]
         sent = sum([packet.size for packet in packets if packet.origin is None])
         self._services.messages_sent += len(packets)
         if self.write(buffers):
