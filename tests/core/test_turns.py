@@ -1,0 +1,256 @@
+"""Turns, drains and linear handlers, on a loop and with workers that stand still until a test moves them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from catzilla._core.limits import Limits
+from catzilla._core.turns import Turn, Turns
+from catzilla._core.workers import TICK, Worker
+from tests.core.fakes import FakeHandle, FakeLoop, FakeWorkers
+
+
+class Job(Turn):
+    """A turn with so much to do; it notes each time that it does something."""
+
+    def __init__(self, turns, name, notes, amount=1):
+        super().__init__(turns)
+        self.name = name
+        self.notes = notes
+        self.left = amount
+        self.during = None
+
+    def work(self):
+        self.notes.append(self.name)
+        self.left -= 1
+        if self.during is not None:
+            self.during()
+
+    def worked(self):
+        if self.left > 0:
+            self.wake()
+
+
+class Stage:
+    def __init__(self, **limits):
+        self.loop, self.handle, self.workers = FakeLoop(), FakeHandle(), FakeWorkers()
+        self.turns = Turns(self.loop, self.handle, self.workers, Limits(**limits))
+        self.notes: list[str] = []
+        self.worker = Worker("socket")
+
+    def jobs(self, names, amount=1):
+        return [Job(self.turns, name, self.notes, amount) for name in names]
+
+    def admit(self):
+        self.loop.turn()
+
+    def run_next(self):
+        """A worker does the job that was submitted first; the loop hears of it."""
+        self.workers.submitted.pop(0).run(self.worker)
+        self.handle.run_all()
+        self.loop.turn()
+
+    def run_all(self):
+        self.admit()
+        while self.workers.submitted:
+            self.run_next()
+
+    @property
+    def is_idle(self):
+        return self.turns._idle.is_set()
+
+
+@pytest.fixture
+def stage():
+    return Stage()
+
+
+def test_one_drain_does_them_all_in_order(stage):
+    for job in stage.jobs("abcdef"):
+        job.wake()
+    assert stage.workers.submitted == [], "shown at the end of the loop's turn"
+    stage.admit()
+    assert len(stage.workers.submitted) == 1
+    assert stage.turns.waiting == 6
+    assert not stage.is_idle
+    stage.run_next()
+    assert stage.notes == list("abcdef")
+    assert stage.is_idle
+    assert stage.workers.submitted == []
+
+
+def test_waking_twice_is_one_turn(stage):
+    (job,) = stage.jobs("a")
+    for _ in range(3):
+        job.wake()
+    stage.admit()
+    job.wake()
+    stage.run_all()
+    assert stage.notes == ["a"]
+
+
+def test_a_wake_while_busy_is_left_to_the_turn_itself(stage):
+    (job,) = stage.jobs("a")
+    job.during = job.wake
+    job.wake()
+    stage.run_all()
+    assert stage.notes == ["a"], "what comes meanwhile is `worked`'s to find"
+    job.wake()
+    job.during = None
+    stage.run_all()
+    assert stage.notes == ["a", "a"]
+
+
+def test_what_has_more_to_do_comes_again_behind_the_others(stage):
+    first, second = stage.jobs("ab", amount=3)
+    first.wake()
+    second.wake()
+    stage.run_all()
+    assert stage.notes == list("ababab")
+    assert stage.is_idle
+
+
+def test_what_comes_when_a_drain_has_looked_gets_another(stage):
+    first, late = stage.jobs("al")
+    first.wake()
+    stage.admit()
+    drain = stage.workers.submitted.pop()
+    drain.run(stage.worker)  # it has found nothing more, and its word is on the way
+    late.wake()
+    stage.loop.turn()
+    assert stage.workers.submitted == [], "the drain is still counted"
+    stage.handle.run_all()
+    assert len(stage.workers.submitted) == 1
+    stage.run_next()
+    assert stage.notes == ["a", "l"]
+    assert stage.is_idle
+
+
+def test_a_stuck_drain_gets_others_beside_it_twice_as_many_each_time(stage):
+    for job in stage.jobs("abcdefghij"):
+        job.wake()
+    stage.admit()
+    counts = []
+    for _ in range(4):
+        stage.loop.advance(TICK)
+        counts.append(len(stage.workers.submitted))
+    assert counts == [2, 4, 8, 16]
+    while stage.workers.submitted:
+        stage.run_next()
+    assert stage.notes == list("abcdefghij")
+    assert stage.is_idle
+
+
+def test_a_drain_that_moves_gets_no_others(stage):
+    jobs = stage.jobs("ab")
+    jobs[0].during = lambda: stage.loop.advance(TICK)
+    jobs[0].wake()
+    jobs[1].wake()
+    stage.admit()
+    stage.turns._finished += 1
+    stage.loop.advance(TICK)
+    assert len(stage.workers.submitted) == 1
+
+
+def test_drains_have_a_budget_and_turns_wait_for_it():
+    stage = Stage(max_callbacks=3)
+    for job in stage.jobs("abcdefgh"):
+        job.wake()
+    stage.admit()
+    for _ in range(10):
+        stage.loop.advance(TICK)
+    assert len(stage.workers.submitted) == 3
+    assert stage.turns.waiting == 8
+    stage.run_next()
+    assert stage.notes == list("abcdefgh"), "in the order of arrival"
+
+
+def test_a_turn_that_raises_spares_the_others(stage, caplog):
+    bad, good = stage.jobs("xy")
+
+    def fail():
+        raise RuntimeError("a fault of ours")
+
+    bad.during = fail
+    bad.wake()
+    good.wake()
+    with caplog.at_level(logging.ERROR, logger="catzilla"):
+        stage.run_all()
+    assert stage.notes == ["x", "y"]
+    assert "a turn failed" in caplog.text
+    assert stage.is_idle
+
+
+def test_the_tick_ends_when_nothing_is_left(stage):
+    (job,) = stage.jobs("a")
+    job.wake()
+    stage.run_all()
+    stage.loop.advance(TICK)
+    assert stage.loop.armed() == []
+    job.wake()
+    stage.admit()
+    assert stage.loop.armed() == [pytest.approx(TICK)]
+
+
+def test_linear_handlers_have_a_budget_of_their_own():
+    stage = Stage(max_sockets=2, max_callbacks=1)
+    ran = []
+    for name in "ab":
+        assert stage.turns.has_place
+        stage.turns.start_linear(lambda name=name: ran.append(name))
+    assert not stage.turns.has_place
+    assert stage.turns.linear == 2
+    (job,) = stage.jobs("t")
+    job.wake()
+    stage.admit()
+    assert len(stage.workers.submitted) == 3
+    stage.run_next()
+    assert stage.turns.has_place
+    assert not stage.is_idle
+    stage.run_all()
+    assert ran == ["a", "b"]
+    assert stage.notes == ["t"]
+    assert stage.is_idle
+
+
+def test_a_linear_handler_that_raises_gives_its_place_back(stage):
+    def fail():
+        raise SystemExit
+
+    stage.turns.start_linear(fail)
+    with pytest.raises(SystemExit):
+        stage.run_next()
+    stage.handle.run_all()
+    assert stage.turns.linear == 0
+    assert stage.is_idle
+
+
+def test_waiting_handlers_are_notified_at_the_end_of_the_turn(stage):
+    class Arrival(threading.Condition):
+        notified = 0
+
+        def notify_all(self):
+            self.notified += 1
+
+    first, second = Arrival(), Arrival()
+    stage.turns.notify(first)
+    stage.turns.notify(second)
+    assert first.notified == second.notified == 0
+    assert stage.loop.turn() == 1
+    assert first.notified == second.notified == 1
+    assert stage.loop.turn() == 0
+
+
+def test_workers_that_stop_leave_nothing_waiting(stage):
+    for job in stage.jobs("abc"):
+        job.wake()
+    stage.turns.start_linear(lambda: None)
+    stage.admit()
+    for job in list(stage.workers.submitted):
+        job.refuse()
+    assert stage.is_idle
+    assert (stage.turns.waiting, stage.turns.linear) == (0, 0)
+    assert stage.notes == []
