@@ -20,7 +20,7 @@ DELAY = 3.0
 
 
 class FakeRules:
-    """A room's rules that keep what they were told."""
+    """A room's rules that keep which principals they were told of."""
 
     on_slow = OnSlow.DROP_OLDEST
     is_watched = True
@@ -28,11 +28,11 @@ class FakeRules:
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
 
-    def joined(self, principal):
-        self.told.append(("joined", principal))
+    def joined(self, *who):
+        self.told.append(("joined", who[-1]))
 
-    def left(self, principal):
-        self.told.append(("left", principal))
+    def left(self, *who):
+        self.told.append(("left", who[-1]))
 
 
 class FakeMember:
