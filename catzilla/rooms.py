@@ -11,25 +11,22 @@ import inspect
 import json
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from catzilla._core.current import current
 from catzilla._core.fanout import Fanout, Member
-from catzilla._core.messages import Feed
 from catzilla._core.outbox import OnSlow
 from catzilla._core.publication import Kind, Position, Publication
 from catzilla._core.services import Services
-from catzilla._core.turns import Turn, Turns
 from catzilla.auth import principal_id
 from catzilla.brokers.base import Broker, Retention
-from catzilla.errors import Forbidden, HTTPError
+from catzilla.errors import Forbidden
 from catzilla.json_text import to_json
-from catzilla.origins import origin_allowed
 from catzilla.request import Request
-from catzilla.response import Response
+from catzilla.room_server import RoomServer
+from catzilla.room_stream import RoomStream, check_event_origin, last_event_id
 from catzilla.sse import Event
 
 if TYPE_CHECKING:
@@ -43,7 +40,6 @@ MAX_NAME = 128  # characters of a room's name
 MAX_PASSING = 10_000  # rooms that were set up while the app served; the one that was used longest ago is forgotten
 USER_PREFIX = "~"  # of the streams that belong to principals; no room's name begins with it
 USER_RETENTION = Retention(messages=100, bytes=256 * 1024, age=120.0)
-RETRY = 3000  # milliseconds before an `EventSource` reconnects
 LOOP_CHECK = 0.5  # seconds after which a publisher that waits for a loop looks whether it still serves
 
 
@@ -194,89 +190,6 @@ class Rooms:
                 return
 
 
-class RoomServer:
-    """The rooms' side of one server: its subscription, and the hooks that run on its workers."""
-
-    def __init__(self, rooms: Rooms, services: Services) -> None:
-        self.rooms = rooms
-        self.services = services
-        self.fanout = services.fanout
-        self.handle = services.handle
-        self.hooks: dict[str, HookTurn] = {}  # of the rooms that have some to run; the loop's
-        self.unsubscribe = rooms.broker.subscribe(self._deliver)
-
-    def rules(self, name: str) -> RoomRules:
-        """What the fan-out asks about a room."""
-        return RoomRules(self, name)
-
-    def _deliver(self, publication: Publication) -> None:
-        self.fanout.posting(publication)
-        self.handle.post(self.fanout.deliver, publication)
-
-    def run_hooks(self, name: str, hooks: list[Callable[..., Any]], principal: Any) -> None:
-        """Have a room's hooks run, one after the other, behind those that wait already. [loop thread]"""
-        if hooks:
-            turn = self.hooks.get(name)
-            if turn is None:
-                turn = self.hooks[name] = HookTurn(self.services.turns, self.hooks, name)
-            turn.waiting += [(hook, principal) for hook in hooks]
-            turn.wake()
-
-
-class RoomRules:
-    """See `_core.fanout.RoomRules`."""
-
-    __slots__ = ("_name", "_server")
-
-    def __init__(self, server: RoomServer, name: str) -> None:
-        self._server = server
-        self._name = name
-
-    @property
-    def on_slow(self) -> OnSlow:
-        return self._server.rooms.config(self._name).on_slow
-
-    @property
-    def is_watched(self) -> bool:
-        config = self._server.rooms.config(self._name)
-        return bool(config.joined or config.left)
-
-    def joined(self, principal: Any) -> None:
-        self._server.run_hooks(self._name, self._server.rooms.config(self._name).joined, principal)
-
-    def left(self, principal: Any) -> None:
-        self._server.run_hooks(self._name, self._server.rooms.config(self._name).left, principal)
-
-
-class HookTurn(Turn):
-    """The hooks of one room that are to be run, in order. Kept while there are some."""
-
-    __slots__ = ("_all", "_name", "waiting")
-
-    def __init__(self, turns: Turns, all_turns: dict[str, HookTurn], name: str) -> None:
-        super().__init__(turns)
-        self._all = all_turns
-        self._name = name
-        self.waiting: deque[tuple[Callable[..., Any], Any]] = deque()
-
-    def work(self) -> None:
-        """See `Turn`. [worker thread]"""
-        current.waits = None  # a hook serves no request
-        while self.waiting:
-            hook, principal = self.waiting.popleft()
-            try:
-                hook(principal)
-            except Exception:
-                logger.exception("room=%s: a hook failed: hook=%r", self._name, hook)
-
-    def worked(self) -> None:
-        """See `Turn`. [loop thread]"""
-        if self.waiting:
-            self.wake()
-        else:
-            self._all.pop(self._name, None)
-
-
 class Stream:
     """What a room and a user have in common: a stream of messages, and whoever is there to get them."""
 
@@ -319,7 +232,7 @@ class Stream:
         return self._rooms.broker.position(self._stream)
 
     def _event_stream(self, request: Request, principal: Any, identity: Any, heartbeat: float | None) -> RoomStream:
-        return RoomStream(self._rooms, self._stream, _last_event_id(request), principal, identity, heartbeat)
+        return RoomStream(self._rooms, self._stream, last_event_id(request), principal, identity, heartbeat)
 
 
 class Room(Stream):
@@ -397,78 +310,6 @@ class User(Stream):
         return USER_RETENTION
 
 
-class RoomStream(Response):
-    """A room as an event stream; made by `Room.stream`."""
-
-    default_content_type = "text/event-stream"
-
-    def __init__(
-        self,
-        rooms: Rooms,
-        name: str,
-        last_event_id: str | None,
-        principal: Any,
-        identity: Any,
-        heartbeat: float | None,
-    ) -> None:
-        super().__init__(200, "text/event-stream")
-        self.headers["Cache-Control"] = "no-cache"
-        self.headers["X-Accel-Buffering"] = "no"
-        self._rooms = rooms
-        self._name = name
-        self._last_event_id = last_event_id
-        self._principal = principal
-        self._identity = identity
-        self._heartbeat_seconds = heartbeat
-
-    def _content(self) -> Feed:
-        return Feed(
-            start=self._start,
-            encode=encode_event_of,
-            gap=Event({"why": "slow"}, event="gap").encode(),
-            identity=self._identity,
-            principal=self._principal,
-            heartbeat=self._heartbeat_seconds,
-        )
-
-    def _start(self, stream: Any) -> bytes:
-        """Become a member and say what was missed, in one step: nothing is published in between. [loop thread]"""
-        rooms = self._rooms
-        rooms.enter(stream, stream.fanout, self._name)
-        since = self._since()
-        if since is None:
-            position = rooms.broker.position(self._name)
-            stream.replayed = position
-            return _opening(position)
-        replay = rooms.broker.replay(self._name, since)
-        stream.replayed = replay.position
-        if replay.why is not None:
-            return Event({"why": replay.why}, id=str(replay.position), event="gap", retry=RETRY).encode()
-        return _opening(since) + b"".join(map(encode_event_of, replay.publications))
-
-    def _since(self) -> Position | None:
-        """Where the client has got to. An id that is none of ours cannot be caught up from: any position that is not
-        of this stream says so."""
-        text = self._last_event_id
-        if not text:
-            return None
-        try:
-            return Position.parse(text)
-        except ValueError:
-            return Position("0", 0)
-
-
-def _opening(position: Position) -> bytes:
-    """Sets the last event id and dispatches nothing, so that a stream without any event can be resumed too."""
-    return f"id: {position}\nretry: {RETRY}\n\n".encode()
-
-
-def encode_event_of(publication: Publication) -> bytes:
-    """A message as an event. Bytes are shown as text, as far as they are: an event stream is UTF-8."""
-    text = publication.payload.decode("utf-8", "replace")
-    return Event(text, id=str(publication.position), event=publication.event).encode()
-
-
 def encode_payload(data: Any) -> tuple[Kind, bytes]:
     """What is published, as a broker carries it. Raises: `TypeError`, `ValueError` for what is no JSON."""
     if isinstance(data, str):
@@ -518,24 +359,6 @@ def room_options(
             names = ", ".join(repr(each.value) for each in OnSlow)
             raise ValueError(f"on_slow={on_slow!r}: write one of {names}") from None
     return given
-
-
-def check_event_origin(request: Request, origins: Sequence[str] | str | None) -> None:
-    """Refuse an event stream to a page of another origin that rides on a user's cookies. Raises: `HTTPError` 403."""
-    origin = request.get_header("origin")
-    if request.get_header("cookie") is None or origin_allowed(origin, request.get_header("host"), origins):
-        return
-    logger.warning(
-        "event stream refused: origin=%r path=%r; if it is yours, write stream(request, origins=[%r])",
-        origin,
-        request.path,
-        origin,
-    )
-    raise HTTPError(403, "this origin may not read this stream")
-
-
-def _last_event_id(request: Request) -> str | None:
-    return request.get_header("last-event-id") or request.query_params.get("last_event_id")
 
 
 def _hook(function: Any, what: str) -> Any:

@@ -108,6 +108,10 @@ class Handler:
         if self.entering is not None:
             self.entering(connection, connection.services.fanout)
 
+    def release(self) -> None:
+        """Let go of what the user's side holds; it need not wait for a garbage collection."""
+        self.entering = None
+
     def opened(self) -> None:
         """See `_core.upgrade.SocketHandler`. [worker thread]"""
         raise NotImplementedError
@@ -187,6 +191,11 @@ class CallbackHandler(Handler):
         """See `_core.upgrade.SocketHandler`. [worker thread]"""
         if "on_close" in self._takes and self._instance is not None:
             self._bound("on_close")(self.ws, code, reason)
+
+    def release(self) -> None:
+        """Let go of the instance too."""
+        super().release()
+        self._instance = self._on_message = None
 
     def _bound(self, callback: str) -> Callable[..., Any]:
         method = getattr(self._instance, callback)

@@ -22,13 +22,13 @@ PACKAGE = "catzilla"
 FLOORS = """
 entry      __init__ __main__ cli loading serve reload banner pytest_plugin testing/* client
 assembly   app pipeline handshake
-live       streaming writer events websocket socket_handlers rooms brokers/* recovery auth origins tickets stats
-           middleware error_pages
+live       streaming writer events websocket socket_handlers rooms room_server room_stream brokers/* recovery
+           auth origins tickets stats middleware error_pages
 words      request response router groups handlers patterns headers cookies multimap json_text forms files conditional
            sse sse_parser settings errors
 process    _core/server _core/sockets _core/supervisor _core/tls_listener
-wires      _core/http_connection _core/http_responses _core/ws_connection _core/socket_handling _core/upgrade _core/wire
-           _core/dispatch _core/services _core/access_log _core/file_sender
+wires      _core/http_connection _core/http_responses _core/ws_connection _core/ws_output _core/socket_handling
+           _core/upgrade _core/wire _core/dispatch _core/services _core/access_log _core/file_sender
 gears      _core/bridge _core/stream _core/pulled_stream _core/written_stream _core/fed_stream _core/body _core/workers
            _core/pace _core/current _core/timers _core/loop_handle _core/fanout _core/turns _core/waits
 rules      _core/http1 _core/ws _core/watermark _core/history _core/outbox _core/rate

@@ -114,10 +114,10 @@ class RoomRules(Protocol):
     def is_watched(self) -> bool:
         """Whether anybody wants to know who comes and goes."""
 
-    def joined(self, principal: Any) -> None:
+    def joined(self, identity: Hashable, principal: Any) -> None:
         """Somebody is there who was not."""
 
-    def left(self, principal: Any) -> None:
+    def left(self, identity: Hashable, principal: Any) -> None:
         """Somebody is gone, and has not come back in time."""
 
 
@@ -179,6 +179,7 @@ class Fanout:
         # On the way from publishers to the loop; guarded by `_lag_room`, which publishers wait on.
         self._lag = 0
         self._lag_bytes = 0
+        self._lagging = 0  # publishers that wait
         self._lag_room = threading.Condition()
 
     # Membership.
@@ -234,7 +235,7 @@ class Fanout:
         presence = room.presence.get(member.identity)
         if presence is None:
             presence = room.presence[member.identity] = Presence(member.principal)
-            room.rules.joined(member.principal)
+            room.rules.joined(member.identity, member.principal)
         presence.connections += 1
         if presence.leaving is not None:
             presence.leaving.cancel()
@@ -246,9 +247,11 @@ class Fanout:
         if presence.connections:
             return
 
+        identity = member.identity  # and not the member, whom a timer would keep
+
         def left() -> None:
-            del room.presence[member.identity]
-            room.rules.left(presence.principal)
+            del room.presence[identity]
+            room.rules.left(identity, presence.principal)
             self._forget_if_empty(room)
 
         if self._presence_delay > 0 and room.rules.is_watched:
@@ -277,7 +280,13 @@ class Fanout:
         """Block while the loop is behind with what is published; False after `timeout` s. [any thread but the loop]"""
         if self._lag < MAX_LAG and self._lag_bytes < MAX_LAG_BYTES:
             return True
-        return Waits().wait_for(self._lag_room, self._has_caught_up, timeout)
+        with self._lag_room:
+            self._lagging += 1
+        try:
+            return Waits().wait_for(self._lag_room, self._has_caught_up, timeout)
+        finally:
+            with self._lag_room:
+                self._lagging -= 1
 
     def _has_caught_up(self) -> bool:
         return self._lag <= MAX_LAG // 2 and self._lag_bytes <= MAX_LAG_BYTES // 2
@@ -293,7 +302,7 @@ class Fanout:
         with self._lag_room:
             self._lag -= 1
             self._lag_bytes -= len(publication.payload) + MESSAGE_COST
-            if self._lag == MAX_LAG // 2 or not self._lag:
+            if self._lagging and self._has_caught_up():
                 self._lag_room.notify_all()
         self.published += 1
         room = self.rooms.get(publication.stream)

@@ -62,8 +62,7 @@ _NAMES = {
     name: name
     for name in (
         b"host connection upgrade user-agent accept accept-encoding accept-language cache-control cookie origin pragma "
-        b"content-length content-type sec-websocket-key sec-websocket-version sec-websocket-extensions "
-        b"sec-websocket-protocol sec-fetch-dest sec-fetch-mode sec-fetch-site authorization referer"
+        b"sec-websocket-key sec-websocket-version sec-websocket-extensions sec-websocket-protocol authorization"
     ).split()
 }
 

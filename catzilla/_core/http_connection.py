@@ -264,7 +264,10 @@ class HTTPConnection(HTTPResponses):
         if self._exchange is not exchange:
             return
         parser, transport, services = self._parser, self._transport, self._services
-        if services.stopping or self._half_closed:
+        if self._half_closed:  # it could not answer a close, nor a ping
+            self.cut()
+            return
+        if services.stopping:
             self.send_reply(exchange, OVERLOADED)
             return
         socket = WebSocketConnection(services, upgrade, exchange.waits, secure=self._secure)

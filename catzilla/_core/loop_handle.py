@@ -95,7 +95,7 @@ class _Answer:
     def compute(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
         try:
             self.value = function(*args)
-        except Exception as error:
+        except BaseException as error:  # whoever waits is owed an answer
             self.error = error
         with self.ready:
             self.is_done = True

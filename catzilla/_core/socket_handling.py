@@ -111,6 +111,7 @@ class SocketHandling(Turn):
         """See `Turn`. [loop thread]"""
         if self._closed:
             self.inbox = None
+            self._handler.release()
             return
         if self.inbox or self._connection.ended is not None:
             self.wake()
@@ -177,6 +178,8 @@ class SocketHandling(Turn):
             self._fail(error)
         else:
             connection.close(NORMAL, "")
+        finally:
+            handler.release()
 
     def _fail(self, error: BaseException) -> None:
         """Close with what the handler's failure means; the messages that wait are given up."""

@@ -31,6 +31,9 @@ class SocketHandler(Protocol):
     def ended(self, code: int, reason: str) -> None:
         """Nothing more will come; once, also if `opened` has failed; never of a linear handler. [worker thread]"""
 
+    def release(self) -> None:
+        """Nothing more will be called: let go of everything. [any thread]"""
+
     def failed(self, error: BaseException) -> tuple[int, str]:
         """Log what the handler raised; the code and reason to close with. [worker thread]"""
 

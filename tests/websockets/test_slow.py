@@ -15,7 +15,7 @@ import pytest
 from catzilla import Catzilla, SlowConsumer
 from catzilla._core.fed_stream import FedStream
 from catzilla._core.limits import MIB
-from catzilla._core.ws_connection import WRITE_BYTES
+from catzilla._core.ws_output import WRITE_BYTES
 from catzilla.testing import ClientEvents, IncompleteBody, LiveServer
 from tests.promises.helpers import PATIENCE, eventually, services_of
 from tests.websockets.room_helpers import (
