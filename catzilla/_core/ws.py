@@ -253,6 +253,8 @@ class Frames(ServerProtocol):
 
     def recv_frame(self, frame: Frame) -> None:
         """Take one frame. Called by the parser, which fails the connection for what is raised here."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None  # an unfinished message is given up, and is no reason to refuse a clean close
         super().recv_frame(frame)
         self.events.clear()
         opcode = frame.opcode
