@@ -142,26 +142,22 @@ class WebSocketOutput(Wire):
             return
         if self._outbox is not None or self.paused:
             self._hold(unpacked(burst, self.id))
-        elif len(burst) > 1 or self.compresses:
-            self._write_burst(burst)
-        else:  # the common case, and the one that counts
-            item = burst[0]
-            if item.__class__ is Batch and item.joined is not None and item.excluded is None:
-                self._services.messages_sent += len(item.packets)
-                if not self._transport.is_closing():
-                    self._transport.write(item.joined)
-            else:
-                self._write_burst(burst)
+        elif len(burst) > 1 or not self._write_one(burst[0]):
+            left = self._write_bounded(unpacked(burst, self.id))
+            if left:
+                self._hold(left)
 
-    def _write_burst(self, burst: list[Packet | Batch]) -> None:
-        packets = unpacked(burst, self.id)
-        if len(packets) > 1:
-            packets = self._write_bounded(packets)
-        elif packets:
-            self._write_packets(packets)
-            return
-        if packets:
-            self._hold(packets)
+    def _write_one(self, item: Packet | Batch) -> bool:
+        """Write all that a turn has brought in one piece, if it is one: the common case, and the one that counts."""
+        if isinstance(item, Packet):
+            self._write_packets([item])
+            return True
+        if item.joined is None or item.excluded is not None or self.compresses:
+            return False
+        self._services.messages_sent += len(item.packets)
+        if not self._transport.is_closing():
+            self._transport.write(item.joined)
+        return True
 
     def _write_bounded(self, packets: list[Packet]) -> list[Packet]:
         """Write in portions until the client is behind; what is left is returned."""
