@@ -5,12 +5,14 @@ Decides how prefixes, nesting and middleware add up. Does not match anything; an
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from catzilla.errors import RouteError
-from catzilla.handlers import refuse_unusable
+from catzilla.handlers import handler_name, refuse_unusable
+from catzilla.headers import is_token
 
 Handler = Callable[..., Any]
 MiddlewareFunction = Callable[..., Any]
@@ -76,18 +78,15 @@ class RouteDecorators:
         the handler speaks, the preferred one first. `compression` is permessage-deflate, for clients that offer it.
         """
         _check_path(path, "@app.websocket('/path')")
-        if isinstance(subprotocols, str):
-            raise RouteError(f"path {path!r}: subprotocols is a list: write subprotocols=[{subprotocols!r}]")
+        spoken = _check_subprotocols(subprotocols, path)
         if callable(middleware):
             raise RouteError(f"path {path!r}: middleware is a list: write middleware=[function]")
         if auth is not None:
-            refuse_unusable(auth, path, "auth function")
+            _check_auth(auth, path)
 
         def register(handler: H) -> H:
             self.add_socket_route(
-                SocketRoute(
-                    path, handler, auth, origins, tuple(subprotocols or ()), compression, tuple(middleware), overwrite
-                )
+                SocketRoute(path, handler, auth, origins, spoken, compression, tuple(middleware), overwrite)
             )
             return handler
 
@@ -220,3 +219,42 @@ class RouterGroup(RouteDecorators):
 def _check_path(path: object, example: str) -> None:
     if not isinstance(path, str):
         raise RouteError(f"a route begins with its path, not with {path!r:.60}: write {example}")
+
+
+def _check_auth(auth: Callable[..., Any], path: str) -> None:
+    """Refuse what cannot be called with a request and return a principal."""
+    refuse_unusable(auth, path, "auth function")
+    name = handler_name(auth)
+    if inspect.isgeneratorfunction(auth) or inspect.isgeneratorfunction(type(auth).__call__):
+        raise RouteError(f"auth function {name} (path {path!r}) yields: write return with the principal")
+    try:
+        inspect.signature(auth).bind(None)
+    except TypeError as error:
+        fix = f"an instance, auth={auth.__name__}()" if isinstance(auth, type) else "def auth(request)"
+        raise RouteError(f"auth function {name} (path {path!r}) takes the request: write {fix}: {error}") from None
+    except ValueError:  # a signature that cannot be told
+        pass
+
+
+def _check_subprotocols(given: object, path: str) -> tuple[str, ...]:
+    """The subprotocols of a route (RFC 6455 section 4.1: tokens)."""
+    if given is None:
+        return ()
+    if isinstance(given, str):
+        raise RouteError(f"path {path!r}: subprotocols is a list: write subprotocols=[{given!r}]")
+    if not isinstance(given, Iterable):
+        raise RouteError(f"path {path!r}: subprotocols is a list, not {type(given).__name__}: write ['chat.v1']")
+    found = tuple(given)
+    for name in found:
+        if not isinstance(name, str):
+            raise RouteError(f"path {path!r}: a subprotocol is a str such as 'chat.v1', not {type(name).__name__}")
+        if not is_token(name):
+            raise RouteError(
+                f"path {path!r}: {name!r} is no subprotocol: write one or more of letters, digits and !#$%&'*+-.^_`|~"
+            )
+        if name.lower().startswith("bearer."):
+            raise RouteError(
+                f"path {path!r}: the subprotocol {name!r} would carry a token and is never chosen: leave it out; "
+                "bearer_token(request) in auth reads what the client offers"
+            )
+    return found

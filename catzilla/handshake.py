@@ -101,7 +101,7 @@ def _check_origin(request: Request, rules: SocketRules) -> None:
     raise HTTPError(403, "this origin may not connect here")
 
 
-def _authenticate(request: Request, rules: SocketRules) -> tuple[Any, Any, float | None]:
+def _authenticate(request: Request, rules: SocketRules) -> tuple[Any, str | None, float | None]:
     """The principal, its identity, and the seconds until it ends."""
     if rules.auth is None:
         return None, None, None
@@ -112,7 +112,8 @@ def _authenticate(request: Request, rules: SocketRules) -> tuple[Any, Any, float
     expires_in = None if ends is None else ends - time.time()
     if expires_in is not None and expires_in <= 0:
         raise HTTPError(401, "the credentials have expired")
-    return principal, principal_id(principal), expires_in
+    identity = principal_id(principal)  # as text, as in app.user(1), which is app.user("1")
+    return principal, None if identity is None else str(identity), expires_in
 
 
 def _with_inbox(handler: Handler, rooms: Rooms, stream: str) -> Handler:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from catzilla._core.messages import Feed
 from catzilla._core.publication import Position, Publication
 from catzilla.errors import HTTPError
-from catzilla.origins import origin_allowed
+from catzilla.origins import check_origins, origin_allowed
 from catzilla.request import Request
 from catzilla.response import Response
 from catzilla.sse import Event
@@ -99,9 +99,13 @@ def encode_event_of(publication: Publication) -> bytes:
 
 
 def check_event_origin(request: Request, origins: Sequence[str] | str | None) -> None:
-    """Refuse an event stream to a page of another origin that rides on a user's cookies. Raises: `HTTPError` 403."""
+    """Refuse an event stream to a page of another origin that rides on a user's cookies.
+
+    Raises: `HTTPError` 403, and `RouteError` for `origins` that are none, whoever asks.
+    """
+    allowed = check_origins(origins)
     origin = request.get_header("origin")
-    if request.get_header("cookie") is None or origin_allowed(origin, request.get_header("host"), origins):
+    if request.get_header("cookie") is None or origin_allowed(origin, request.get_header("host"), allowed):
         return
     logger.warning(
         "event stream refused: origin=%r path=%r; if it is yours, write stream(request, origins=[%r])",

@@ -208,7 +208,8 @@ class Stream:
         `str` is sent as text, bytes as binary, anything else as JSON. `event` names it for event streams. A member
         that reads slowly does not hold the publisher up: the room's `on_slow` decides what becomes of it.
 
-        Raises: `TypeError` for what is no JSON, `ValueError` for an `event` with a line break.
+        Raises: `TypeError` for what is no JSON and for an `exclude` that is no WebSocket, `ValueError` for an `event`
+        with a line break.
         """
         return self._rooms.publish(self._stream, data, event, exclude, self._retention())
 
@@ -291,11 +292,12 @@ class Room(Stream):
         keeps it; if something is missing, an event `gap` says so first. `principal` is what the room's `authorize` hook
         gets. With cookies, a page of another origin is refused unless `origins` names it.
 
-        Raises: `Forbidden`, as joining would.
+        Raises: `Forbidden`, as joining would; `RouteError` for `origins` that are none.
         """
         check_event_origin(request, origins)
         self._rooms.check_join(self._stream, principal, request)
-        return self._event_stream(request, principal, principal_id(principal), heartbeat)
+        identity = principal_id(principal)
+        return self._event_stream(request, principal, None if identity is None else str(identity), heartbeat)
 
 
 class User(Stream):
@@ -342,14 +344,17 @@ def room_options(
     """The options of `app.room` that were given, checked. Raises: `ValueError` saying what to write instead."""
     given: dict[str, Any] = {}
     if public is not None:
+        if public not in (True, False):  # a word such as "no" would open it to everybody
+            raise ValueError(f"public={public!r}: write True or False")
         given["public"] = bool(public)
     if history is not None:
         count: object = history
-        if not isinstance(count, int) or count < 0:
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise ValueError(f"history={history!r}: write how many messages to keep, 0 for none")
         given["history"] = history
     if history_ttl is not None:
-        if not history_ttl > 0:
+        seconds: object = history_ttl
+        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not seconds > 0:
             raise ValueError(f"history_ttl={history_ttl!r}: write how many seconds to keep them")
         given["history_ttl"] = float(history_ttl)
     if on_slow is not None:
@@ -370,9 +375,11 @@ def _hook(function: Any, what: str) -> Any:
 
 
 def _id_of(exclude: Any) -> str | None:
-    if exclude is None or isinstance(exclude, str):
-        return exclude
-    found = getattr(exclude, "id", None)
-    if not isinstance(found, str):
-        raise TypeError(f"exclude takes a WebSocket, not {type(exclude).__name__}")
-    return found
+    """The id of a WebSocket; of nothing else that has one: a principal's would exclude nobody."""
+    if exclude is None:
+        return None
+    from catzilla.websocket import WebSocket  # which imports this module
+
+    if not isinstance(exclude, WebSocket):
+        raise TypeError(f"exclude takes a WebSocket, not {type(exclude).__name__}: write exclude=ws")
+    return exclude.id

@@ -6,6 +6,7 @@ connection. Does not know how handlers get their threads (`_core/socket_handling
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 from collections.abc import Callable, Collection
@@ -35,6 +36,12 @@ def bind_socket_handler(target: Any, names: Collection[str], path: str, *, produ
     """
     if isinstance(target, type):
         return _bind_class(target, names, path, production)
+    if any(callable(getattr(type(target), callback, None)) for callback in CALLBACKS):
+        name = type(target).__name__
+        raise RouteError(
+            f"path {path!r}: the handler is an instance of {name}: write the class, not an instance, {name} without "
+            "(); each connection gets an instance of its own"
+        )
     refuse_unusable(target, path)
     if inspect.isgeneratorfunction(target):
         raise RouteError(
@@ -46,6 +53,7 @@ def bind_socket_handler(target: Any, names: Collection[str], path: str, *, produ
 
 def _bind_class(target: type, names: Collection[str], path: str, production: bool) -> MakeHandler:
     name = handler_name(target)
+    _refuse_unknown_callbacks(target, name, path)
     present = [callback for callback in CALLBACKS if callable(getattr(target, callback, None))]
     if not present:
         raise RouteError(f"class {name} (path {path!r}) has no on_open, on_message or on_close: write one of them")
@@ -59,6 +67,18 @@ def _bind_class(target: type, names: Collection[str], path: str, production: boo
         pass
     takes = {callback: _parameters(target, callback, name, names, path) for callback in present}
     return lambda ws: CallbackHandler(ws, name, production, target, takes)
+
+
+def _refuse_unknown_callbacks(target: type, name: str, path: str) -> None:
+    """A method that looks like a callback and would never be called is a misspelled one."""
+    for method in dir(target):
+        if method.startswith("on_") and method not in CALLBACKS and callable(getattr(target, method, None)):
+            close = difflib.get_close_matches(method, CALLBACKS, n=1, cutoff=0.8)
+            hint = f"; did you mean {close[0]}?" if close else "; give a method of your own another name"
+            raise RouteError(
+                f"class {name} (path {path!r}) has {method}, which is never called: the callbacks are "
+                f"{', '.join(CALLBACKS)}{hint}"
+            )
 
 
 def _parameters(target: type, callback: str, name: str, names: Collection[str], path: str) -> tuple[str, ...]:

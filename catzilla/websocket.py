@@ -123,7 +123,7 @@ class WebSocket:
         """Close behind what was sent before. Returns at once; closing twice is fine. [any thread]
 
         Raises: `ValueError` for a code that may not be sent (write 1000, or one of your own from 4000 to 4999), and
-        for a reason over 123 bytes.
+        for a reason over 123 bytes; `TypeError` for a reason that is no str.
         """
         self._connection.close(code, reason)
 

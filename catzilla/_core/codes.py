@@ -25,9 +25,20 @@ _SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 101
 
 
 def check_close(code: int, reason: str) -> None:
-    """Refuse what no close frame may hold. Raises: `ValueError` saying what to write instead."""
+    """Refuse what no close frame may hold. Raises: `TypeError`, `ValueError` saying what to write instead."""
     given: object = code
     if not isinstance(given, int) or not (given in _SENDABLE or 3000 <= given <= 4999):
         raise ValueError(f"close code {code!r} may not be sent: write 1000, or one of your own from 4000 to 4999")
-    if len(reason.encode()) > MAX_REASON_BYTES:
-        raise ValueError(f"a close reason has at most {MAX_REASON_BYTES} bytes, this one has {len(reason.encode())}")
+    text: object = reason
+    if not isinstance(text, str):
+        raise TypeError(f"a close reason is a str, not {type(text).__name__}: write close({code}, 'why'), or no reason")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"a close reason is sent as UTF-8, which {text[:40]!r} is not: write other characters"
+        ) from None
+    if size > MAX_REASON_BYTES:
+        raise ValueError(
+            f"a close reason has at most {MAX_REASON_BYTES} bytes, this one has {size}: write a shorter one"
+        )

@@ -142,7 +142,8 @@ class Requests:
     def request(self, method: str, path: str, **options: Unpack[RequestOptions]) -> ClientResponse:
         """Send a request and return its whole response; the options are those of `RequestOptions`.
 
-        Raises: `IncompleteBody` for a body that is cut, `TimeoutError` for silence, `ConnectionError` for no response.
+        Raises: `IncompleteBody` for a body that is cut, `TimeoutError` for silence, `ConnectionError` for no response,
+        `TypeError` for an option that does not exist.
         """
         stream = self.open(method, path, **options)
         body = stream.read_all()
@@ -199,6 +200,7 @@ class HttpConnection(Requests):
         return self._keep_alive and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     def open(self, method: str, path: str, **options: Unpack[RequestOptions]) -> ClientStream:
+        _check_options(options)
         content_type, body = encode(options.get("data"), options.get("json"), options.get("files"))
         self._start(method, path, options.get("timeout"))
         fields = self._fields(method, header_pairs(options.get("headers")), content_type, body)
@@ -317,6 +319,14 @@ class HttpConnection(Requests):
         data = self.wire.receive(until=until)
         self.last_read_at = perf_counter()
         self._http.receive_data(data)
+
+
+def _check_options(given: Iterable[str]) -> None:
+    """Refuse an option that nobody reads: a test would believe that it was sent."""
+    known = RequestOptions.__annotations__
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise TypeError(f"a request has no option {unknown[0]!r}: write one of {', '.join(known)}")
 
 
 def request_target(path: str) -> str:

@@ -219,7 +219,7 @@ def test_a_room_as_a_websocket_and_as_events(live_server):
 
 
 def test_news_without_words(live_server):
-    assert live_server(room_as_events.app).post("/news", body=" ").status_code == 400
+    assert live_server(room_as_events.app).post("/news", data=" ").status_code == 400
 
 
 # The console.

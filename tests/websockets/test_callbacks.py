@@ -505,7 +505,7 @@ class TooMany:
 
 
 class NoCallbacks:
-    def on_mesage(self, ws, message):
+    def message(self, ws, message):
         pass
 
 

@@ -239,7 +239,7 @@ def test_the_excluded_one_gets_nothing(app, door, live):
     for peer in peers:
         peer.ws.join("lobby")
     app.room("lobby").publish("not for alice", exclude=alice.ws)
-    app.room("lobby").publish("not for bob", exclude=bob.ws.id)
+    app.room("lobby").publish("not for bob", exclude=bob.ws)
     app.room("lobby").publish("for all")
     assert received(alice) == ["not for bob", "for all"]
     assert received(bob) == ["not for alice", "for all"]
