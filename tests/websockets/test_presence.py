@@ -330,7 +330,12 @@ def test_a_crowd_that_comes_and_goes_leaves_nothing_behind(app, door, calls, liv
     for peer in peers:
         live.drop(peer.client)
     wait_empty(live)
-    eventually(lambda: holds_no_thread(live), "the hooks have run")
+
+    def told(what):
+        return [who for each, who in calls.so_far if each == what]
+
+    eventually(lambda: sorted(told("join")) == sorted(told("leave")) != [], "the hooks have run")
+    eventually(lambda: holds_no_thread(live), "no thread is held")
     seen = calls.so_far
     for name in set(names):
         mine = [what for what, who in seen if who == name]
