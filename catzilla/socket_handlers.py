@@ -22,6 +22,7 @@ from catzilla.websocket import WebSocket
 
 logger = logging.getLogger("catzilla")
 
+FOREIGN_CALLBACKS = {"on_connect": "on_open", "on_disconnect": "on_close", "on_receive": "on_message"}
 CALLBACKS = {"on_open": 0, "on_message": 1, "on_close": 2}  # and how many arguments follow the WebSocket
 
 
@@ -70,15 +71,19 @@ def _bind_class(target: type, names: Collection[str], path: str, production: boo
 
 
 def _refuse_unknown_callbacks(target: type, name: str, path: str) -> None:
-    """A method that looks like a callback and would never be called is a misspelled one."""
+    """Refuse a misspelled callback, and the name that another framework has for one: neither would ever be called.
+
+    Any other `on_` is the user's own, to dispatch messages by, say.
+    """
     for method in dir(target):
         if method.startswith("on_") and method not in CALLBACKS and callable(getattr(target, method, None)):
             close = difflib.get_close_matches(method, CALLBACKS, n=1, cutoff=0.8)
-            hint = f"; did you mean {close[0]}?" if close else "; give a method of your own another name"
-            raise RouteError(
-                f"class {name} (path {path!r}) has {method}, which is never called: the callbacks are "
-                f"{', '.join(CALLBACKS)}{hint}"
-            )
+            meant = FOREIGN_CALLBACKS.get(method) or (close[0] if close else None)
+            if meant is not None:
+                raise RouteError(
+                    f"class {name} (path {path!r}) has {method}, which is never called: the callbacks are "
+                    f"{', '.join(CALLBACKS)}; did you mean {meant}?"
+                )
 
 
 def _parameters(target: type, callback: str, name: str, names: Collection[str], path: str) -> tuple[str, ...]:

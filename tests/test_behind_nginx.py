@@ -15,6 +15,7 @@ from pathlib import Path
 from string import Template
 
 import pytest
+from websockets.sync.client import connect
 
 from catzilla import Catzilla, EventStream, FileResponse, StreamingResponse, sleep
 from catzilla.testing import LiveServer
@@ -27,6 +28,11 @@ from tests.promises.helpers import eventually, services_of, streams_of, wait_sta
 MIB = 1024 * 1024
 
 SITE = """\
+map $http_upgrade $connection_upgrade {     # WebSockets are let through
+    default upgrade;
+    '' '';                                  # and anything else keeps the connection to catzilla open
+}
+
 upstream catzilla {
     server unix:/run/catzilla/web.sock;     # catzilla run web:app --uds /run/catzilla/web.sock
     keepalive 32;                           # connections to catzilla that are used again
@@ -39,7 +45,8 @@ server {
     location / {
         proxy_pass http://catzilla;
         proxy_http_version 1.1;             # in 1.0 a response that was cut could look whole
-        proxy_set_header Connection "";     # keep the connection to catzilla open
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $connection_upgrade;
         proxy_set_header Host $http_host;
         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         proxy_set_header X-Forwarded-Proto $scheme;
@@ -180,6 +187,18 @@ def test_requests_share_connections_to_the_server(app, serve):
             assert client.get("/").text == "hello"
     assert services_of(live).requests == before + 10
     assert len(services_of(live).connections) == 1, "one connection from nginx serves them all"
+
+
+def test_websockets_come_through(app, serve):
+    @app.websocket("/echo")
+    class Echo:
+        def on_message(self, ws, message):
+            ws.send(message)
+
+    _, proxy = serve()
+    with connect(f"ws://127.0.0.1:{proxy.port}/echo", compression=None) as client:
+        client.send("there and back")
+        assert client.recv(timeout=10) == "there and back"
 
 
 def test_what_the_handler_is_told_about_the_client(app, serve):

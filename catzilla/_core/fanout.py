@@ -141,7 +141,7 @@ class RoomMembers:
         self.name = name
         self.rules = rules
         self.by_encoding: dict[Any, dict[Member, None]] = {}  # the class of a member is its encoding
-        self.batches: dict[Any, Batch] = {}  # the last of each encoding
+        self.batches: dict[Any, Batch] = {}  # of this turn, the last of each encoding
         self.presence: dict[Hashable, Presence] = {}
 
     def __repr__(self) -> str:
@@ -174,7 +174,7 @@ class Fanout:
         self.published = 0  # messages that have reached this server
         self.deliveries = 0  # packets that were made out to members
         self._dirty: list[Member] = []  # with something in their bursts
-        self._batches: list[Batch] = []  # of this turn
+        self._batches: list[tuple[RoomMembers, Batch]] = []  # of this turn
         self._flushing = False
         # On the way from publishers to the loop; guarded by `_lag_room`, which publishers wait on.
         self._lag = 0
@@ -313,6 +313,7 @@ class Fanout:
             batch = room.batches.get(kind)
             if batch is None or not batch.is_open:
                 batch = room.batches[kind] = self._open_batch(members)
+                self._batches.append((room, batch))
             batch.add(packet, publication.exclude)
             self.deliveries += len(members)
         if not self._flushing:
@@ -329,7 +330,6 @@ class Fanout:
             else:
                 dirty.append(member)
             burst.append(batch)
-        self._batches.append(batch)
         return batch
 
     def send(self, member: Member, packet: Packet) -> None:
@@ -350,8 +350,9 @@ class Fanout:
     def _flush(self) -> None:
         """The turn is over: each member writes once."""
         self._flushing = False
-        for batch in self._batches:
+        for room, batch in self._batches:
             batch.finish()
+            room.batches.clear()  # an idle room keeps nothing of what it said
         self._batches.clear()
         dirty, self._dirty = self._dirty, []
         for member in dirty:

@@ -133,6 +133,8 @@ class Foreign:
 class Right:
     on_fire = False  # no method
 
+    def on_chat(self, text): ...  # the user's own
+
     def on_message(self, ws, message): ...
 
 
@@ -140,7 +142,7 @@ class Right:
     ("handler", "message"),
     [
         (Misspelled, "has on_mesage.*on_open, on_message, on_close; did you mean on_message[?]"),
-        (Foreign, "has on_disconnect.*the callbacks are on_open, on_message, on_close; give a method of your own"),
+        (Foreign, "has on_disconnect.*the callbacks are on_open, on_message, on_close; did you mean on_close[?]"),
         (Right(), "write the class, not an instance"),
     ],
     ids=["misspelled", "foreign", "an instance"],
