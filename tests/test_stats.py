@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from types import SimpleNamespace
+
 import pytest
 
 from catzilla import stats
+from catzilla._core.outbox import OnSlow
 from catzilla._core.pulled_stream import Pause
 from catzilla._core.stream import State
 from catzilla._core.workers import WorkerStatistics
@@ -21,6 +25,10 @@ class Services:
         self.workers = self
         self.connections = {1, 2, 3}
         self.requests = 10
+        self.websockets = 2
+        self.messages_received = 7
+        self.messages_sent = 9
+        self.fanout = SimpleNamespace(losses=dict.fromkeys(OnSlow, 0) | {OnSlow.CONFLATE: 4})
 
     def statistics(self) -> WorkerStatistics:
         return WorkerStatistics(threads=4, idle=1, queued=2, requests=1, streams=2)
@@ -37,7 +45,7 @@ class Services:
 def alone(monkeypatch):
     """No other server, and totals from zero."""
     monkeypatch.setattr(stats, "_servers", [])
-    monkeypatch.setattr(stats, "_ended", dict.fromkeys(stats._ended, 0))
+    monkeypatch.setattr(stats, "_ended", Counter())
 
 
 @pytest.fixture
@@ -65,6 +73,9 @@ def test_what_is_live(server):
     assert figures.avg_throughput_mbps == pytest.approx(100_005 * 8 / 1e6 / stats.WINDOW)
     assert figures.backpressure_pauses == 1
     assert (figures.connections, figures.total_requests) == (3, 10)
+    assert figures.active_websockets == 2
+    assert (figures.websocket_messages_received, figures.websocket_messages_sent) == (7, 9)
+    assert (figures.slow_conflated, figures.slow_dropped, figures.slow_disconnects, figures.slow_gaps) == (4, 0, 0, 0)
     assert (figures.threads, figures.idle_threads, figures.queued_requests) == (4, 1, 2)
     assert (figures.running_requests, figures.running_streams) == (1, 2)
     assert {row.state for row in figures.streams} == {State.SLEEPING.value, State.PARKED.value}
