@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from catzilla._core.clock import monotonic
-from catzilla._core.fanout import Fanout
 from catzilla._core.limits import Limits
 from catzilla._core.rate import Buckets, burst_of
 from catzilla._core.upgrade import Upgrade
 from catzilla._core.ws import HandshakeRefused, accept
-from catzilla._core.ws_connection import WebSocketConnection
 from catzilla.auth import expires_at, principal_id
 from catzilla.errors import HTTPError
 from catzilla.origins import origin_allowed
@@ -71,7 +69,8 @@ class Handshakes:
         ws = WebSocket(request, self._rooms, handshake.subprotocol, limits.join_rate)
         handler: Handler = make(ws)
         if identity is not None:
-            handler = _with_inbox(handler, self._rooms, f"{USER_PREFIX}{identity}")
+            inbox, rooms = f"{USER_PREFIX}{identity}", self._rooms  # what is published to the principal
+            handler.entering = lambda connection, fanout: rooms.enter(connection, fanout, inbox)
         return Accepted(Upgrade(handshake, handler, principal, identity, expires_in))
 
     def _check_rate(self, request: Request, rate: float) -> None:
@@ -114,13 +113,3 @@ def _authenticate(request: Request, rules: SocketRules) -> tuple[Any, str | None
         raise HTTPError(401, "the credentials have expired")
     identity = principal_id(principal)  # as text, as in app.user(1), which is app.user("1")
     return principal, None if identity is None else str(identity), expires_in
-
-
-def _with_inbox(handler: Handler, rooms: Rooms, stream: str) -> Handler:
-    """Have the connection get what is published to its principal, from its opening on."""
-
-    def entering(connection: WebSocketConnection, fanout: Fanout) -> None:
-        rooms.enter(connection, fanout, stream)
-
-    handler.entering = entering
-    return handler

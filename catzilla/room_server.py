@@ -71,7 +71,7 @@ class RoomRules:
         return bool(config.joined or config.left)
 
     def joined(self, identity: Hashable, principal: Any) -> None:
-        if self._server.rooms.config(self._name).joined or self.is_watched:
+        if self.is_watched:
             self._server.tell(self._name, identity, principal, arrived=True)
 
     def left(self, identity: Hashable, principal: Any) -> None:

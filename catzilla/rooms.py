@@ -149,10 +149,7 @@ class Rooms:
     def join(self, connection: WebSocketConnection, name: str) -> None:
         """Make a connection a member."""
         services = connection.services
-        services.handle.post(self._join, services.fanout, connection, name)
-
-    def _join(self, fanout: Fanout, member: Member, name: str) -> None:
-        fanout.join(member, name, self._server(fanout).rules(name))
+        services.handle.post(self.enter, connection, services.fanout, name)
 
     def leave(self, connection: WebSocketConnection, name: str) -> None:
         """End a membership."""
@@ -160,12 +157,8 @@ class Rooms:
         services.handle.post(services.fanout.leave, connection, name)
 
     def enter(self, member: Member, fanout: Fanout, name: str) -> None:
-        """Make a member of whoever is let in by other means. [loop thread]"""
-        self._join(fanout, member, name)
-
-    def max_rooms(self, connection: WebSocketConnection) -> int:
-        """How many rooms a connection may join."""
-        return connection.services.limits.max_rooms
+        """Make a member of whoever is let in. [loop thread]"""
+        fanout.join(member, name, self._server(fanout).rules(name))
 
     def principals(self, name: str) -> list[Any]:
         """Who is there, on all servers of this process."""
@@ -190,7 +183,7 @@ class Rooms:
                 return
 
 
-class Stream:
+class Channel:
     """What a room and a user have in common: a stream of messages, and whoever is there to get them."""
 
     __slots__ = ("_rooms", "_stream")
@@ -232,11 +225,8 @@ class Stream:
         """Where the stream stands: the position of its last message."""
         return self._rooms.broker.position(self._stream)
 
-    def _event_stream(self, request: Request, principal: Any, identity: Any, heartbeat: float | None) -> RoomStream:
-        return RoomStream(self._rooms, self._stream, last_event_id(request), principal, identity, heartbeat)
 
-
-class Room(Stream):
+class Room(Channel):
     """A room: `app.room("lobby")`. Two of the same name are the same room."""
 
     __slots__ = ()
@@ -297,10 +287,11 @@ class Room(Stream):
         check_event_origin(request, origins)
         self._rooms.check_join(self._stream, principal, request)
         identity = principal_id(principal)
-        return self._event_stream(request, principal, None if identity is None else str(identity), heartbeat)
+        text = None if identity is None else str(identity)
+        return RoomStream(self._rooms, self._stream, last_event_id(request), principal, text, heartbeat)
 
 
-class User(Stream):
+class User(Channel):
     """Every connection of one principal: `app.user("alice").publish(...)`. What is published is kept for a while."""
 
     __slots__ = ()

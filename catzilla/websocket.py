@@ -167,7 +167,7 @@ class WebSocket:
             names = self._names = {}
         if name in names:
             return
-        limit = self._rooms.max_rooms(self._connection)
+        limit = self._connection.services.limits.max_rooms
         if len(names) >= limit:
             raise ValueError(f"this connection is in {limit} rooms already (max_rooms): leave one first")
         if self._joins is not None and (wait := self._joins.take(monotonic())) > 0:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
@@ -99,9 +99,6 @@ class Member(Protocol):
 
     def flush(self) -> None:
         """The turn is over: write its burst."""
-
-
-Hook = Callable[[Any], object]
 
 
 class RoomRules(Protocol):
@@ -268,11 +265,16 @@ class Fanout:
                     presence.leaving.cancel()
                     callback()
 
-    def count_losses(self, outbox: Outbox) -> None:
-        """Add up what a slow member has cost. [loop thread]"""
+    def hold(self, outbox: Outbox, packets: Iterable[Packet]) -> bool:
+        """Let packets wait for a slow member, and add up what that costs; False if it is to be disconnected.
+
+        [loop thread]
+        """
+        fits = all(outbox.add(packet) for packet in packets)  # up to the one that is too much for its room
         for policy, count in outbox.losses.items():
             self.losses[policy] += count
         outbox.losses.clear()
+        return fits
 
     # Publishing.
 

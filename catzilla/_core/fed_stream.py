@@ -96,14 +96,10 @@ class FedStream(Stream):
 
     def _hold(self, packets: list[Packet]) -> None:
         """The client is behind."""
-        outbox = self._outbox
-        if outbox is None:
+        if self._outbox is None:
             limits = self.bridge.limits
-            outbox = self._outbox = Outbox(limits.socket_outbox_messages, limits.socket_outbox_bytes)
-        fits = all(outbox.add(packet) for packet in packets)  # up to the one that is too much for its room
-        if outbox.losses:
-            self.fanout.count_losses(outbox)
-        if not fits:
+            self._outbox = Outbox(limits.socket_outbox_messages, limits.socket_outbox_bytes)
+        if not self.fanout.hold(self._outbox, packets):
             self.sink.stream_failed(self)  # an `EventSource` comes back, and says how far it got
 
     def _has_room(self) -> None:

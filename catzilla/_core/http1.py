@@ -58,13 +58,11 @@ NEED_DATA = Mark.NEED_DATA
 END_OF_REQUEST = Mark.END_OF_REQUEST
 Event = RequestStart | BodyData | Mark
 
-_NAMES = {
-    name: name
-    for name in (
-        b"host connection upgrade user-agent accept accept-encoding accept-language cache-control cookie origin pragma "
-        b"sec-websocket-key sec-websocket-version sec-websocket-extensions sec-websocket-protocol authorization"
-    ).split()
-}
+_COMMON_NAMES = (
+    b"host connection upgrade user-agent accept accept-encoding accept-language cache-control cookie origin "
+    b"sec-websocket-key sec-websocket-version sec-websocket-extensions sec-websocket-protocol authorization"
+)
+_NAMES = {name: name for name in _COMMON_NAMES.split()}
 
 MAX_EMPTY_LINES = 8  # before a request
 

@@ -81,17 +81,11 @@ class WebSocketOutput(Wire):
         Raises `Disconnected` when the connection has ended, `SlowConsumer` when the client does not catch up within
         `send_timeout`.
         """
-        if self.close_asked is not None or self.waits.interrupted is not None:
-            self.check_open()
+        self.check_open()
         packet = Packet(opcode, payload, ()) if self.compresses else Packet(opcode, b"", frame(opcode, payload))
-        services, size = self._services, packet.size
-        with _accounts:  # as `_admit` does, without a call for each message
-            ahead = self._posted - self._taken
-            fits = not ahead or ahead + size <= services.limits.socket_outbox_bytes
-            if fits:
-                self._posted += size
-        if not fits:
-            self._wait_for_room(size)
+        if not self._admit(packet.size):
+            self._wait_for_space(packet.size)
+        services = self._services
         services.handle.post(services.fanout.send, self, packet)
 
     def check_open(self) -> None:
@@ -109,12 +103,12 @@ class WebSocketOutput(Wire):
             self._posted += size
             return True
 
-    def _wait_for_room(self, size: int) -> None:
+    def _wait_for_space(self, size: int) -> None:
         timeout = self._services.limits.send_timeout
-        if not self.waits.wait_for(self._waiting_room(), lambda: self._admit(size), timeout):
+        if not self.waits.wait_for(self._space_condition(), lambda: self._admit(size), timeout):
             raise SlowConsumer(f"the client has not taken what it was sent for {timeout:g} s")
 
-    def _waiting_room(self) -> threading.Condition:
+    def _space_condition(self) -> threading.Condition:
         with _accounts:
             if self._space is None:
                 self._space = threading.Condition()
@@ -122,7 +116,7 @@ class WebSocketOutput(Wire):
 
     def wait_gone(self, timeout: float | None) -> bool:
         """Block until the transport is gone; False when `timeout` seconds pass first. [any thread but the loop]"""
-        return Waits().wait_for(self._waiting_room(), lambda: self.gone, timeout)
+        return Waits().wait_for(self._space_condition(), lambda: self.gone, timeout)
 
     def _took(self, size: int) -> None:
         """The kernel has taken packets that a handler sent."""
@@ -199,14 +193,10 @@ class WebSocketOutput(Wire):
 
     def _hold(self, packets: list[Packet]) -> None:
         """The client is behind: let packets wait, and apply the policies of the rooms that are too much."""
-        outbox = self._outbox
-        if outbox is None:
+        if self._outbox is None:
             limits = self._services.limits
-            outbox = self._outbox = Outbox(limits.socket_outbox_messages, limits.socket_outbox_bytes)
-        fits = all(outbox.add(packet) for packet in packets)  # up to the one that is too much for its room
-        if outbox.losses:
-            self._services.fanout.count_losses(outbox)
-        if not fits:
+            self._outbox = Outbox(limits.socket_outbox_messages, limits.socket_outbox_bytes)
+        if not self._services.fanout.hold(self._outbox, packets):
             self._drop_output()
             self.begin_close(SLOW, "too slow")
 
