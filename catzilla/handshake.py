@@ -17,7 +17,7 @@ from catzilla._core.clock import monotonic
 from catzilla._core.limits import Limits
 from catzilla._core.rate import Buckets, burst_of
 from catzilla._core.upgrade import Upgrade
-from catzilla._core.ws import HandshakeRefused, accept
+from catzilla._core.ws_handshake import HandshakeRefused, accept
 from catzilla.auth import expires_at, principal_id
 from catzilla.errors import HTTPError
 from catzilla.origins import origin_allowed

@@ -19,7 +19,7 @@ from catzilla._core.messages import FileSpan, Reply, RequestHead, Source, redact
 from catzilla._core.pace import Pace
 from catzilla._core.upgrade import Upgrade
 from catzilla._core.written_stream import WrittenStream
-from catzilla._core.ws import VERSION, wants_upgrade
+from catzilla._core.ws_handshake import VERSION, wants_upgrade
 from catzilla.error_pages import error_response, exception_response
 from catzilla.errors import BodyTooLarge, Disconnected, HTTPError, Overloaded, RemoteProtocolError
 from catzilla.handlers import BoundHandler

@@ -29,8 +29,8 @@ from catzilla._core.limits import KIB
 from catzilla._core.services import Services
 from catzilla._core.upgrade import Upgrade
 from catzilla._core.wire import LINGER
-from catzilla._core.ws import switching_protocols
 from catzilla._core.ws_connection import WebSocketConnection
+from catzilla._core.ws_handshake import switching_protocols
 
 EVENTS_A_TURN = 100  # of the parser, before other connections get their turn
 PIPELINE_BYTES = 64 * KIB  # of requests that wait behind a response before the socket is no longer read

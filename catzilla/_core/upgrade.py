@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from catzilla._core.ws import Handshake
+from catzilla._core.ws_handshake import Handshake
 
 if TYPE_CHECKING:
     from catzilla._core.ws_connection import WebSocketConnection

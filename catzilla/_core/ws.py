@@ -1,33 +1,33 @@
-"""The WebSocket protocol as bytes in, messages out: handshake, frames and messages, by websockets' sans-I/O core.
+"""The frames of an open WebSocket as bytes in, messages out, by websockets' sans-I/O core.
 
-The upgrade request is parsed by h11 like any other and handed to `ServerProtocol.accept`, which checks it and
-negotiates. Its connection then has a second `ServerProtocol` that is open from the start: it parses frames, answers
-pings and closes, and fails what is malformed with the code that RFC 6455 section 7.4.1 names. `Frames` adds what it
-leaves to the caller: messages put together from fragments, UTF-8 checked as it arrives, a bound on fragments. Frames
-that go out uncompressed are made here, once for all receivers. No socket, loop, clock or thread.
+Its `ServerProtocol` parses frames, answers pings and closes, and fails what is malformed with the code that RFC 6455
+section 7.4.1 names. `Frames` adds what it leaves to the caller: messages put together from fragments, UTF-8 checked as
+it arrives, a bound on fragments; and takes out by itself what needs none of that, a message that lies there as one
+whole frame. Frames that go out uncompressed are made here, once for all receivers. The opening handshake is
+`ws_handshake.py`'s. No socket, loop, clock or thread.
 """
 
 from __future__ import annotations
 
 import codecs
 import logging
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator
 from typing import Any
 
-from websockets.datastructures import Headers
 from websockets.exceptions import PayloadTooBig
-from websockets.extensions import Extension
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 from catzilla._core.codes import ABNORMAL
 from catzilla._core.limits import KIB
-from catzilla._core.messages import RequestHead
+from catzilla._core.ws_handshake import Handshake
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # websockets was built without its C extension
+    from websockets.utils import apply_mask
 
 TEXT = int(Opcode.TEXT)
 BINARY = int(Opcode.BINARY)
@@ -39,93 +39,11 @@ FRAMES = 128  # parsed in one turn of the loop, before other connections get the
 PACKED_FRAMES = 4  # the same where each may unpack to a whole message
 VIEW_FROM = 4 * KIB  # bytes of a payload that a view is cheaper for than a copy
 
-VERSION = b"13"  # RFC 6455 section 4.4
+_WHOLE_TEXT = 0x80 | TEXT  # the first byte of a message in one frame: final, no reserved bit (RFC 6455 section 5.2)
+_WHOLE_BINARY = 0x80 | BINARY
+_MEDIUM, _LONG = 0x80 | 126, 0x80 | 127  # the second byte: masked, and 2 or 8 bytes of length follow
 
-_WINDOW_BITS = 12  # of compression: 4 KiB of history a direction and connection
-_MEMORY_LEVEL = 5
-
-_logger = logging.getLogger("catzilla.frames")  # what websockets says of every connection, for who asks for it
-_logger.setLevel(logging.WARNING)
-
-
-class HandshakeRefused(Exception):
-    """The request is no valid opening handshake; `status`, `message` and `headers` are what it is answered with."""
-
-    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.headers = headers or []
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """What an opening handshake has agreed on. `headers` are those that the 101 answer has to hold."""
-
-    headers: list[tuple[bytes, bytes]]
-    subprotocol: str | None
-    extensions: Sequence[Extension]
-
-
-def wants_upgrade(head: RequestHead) -> bool:
-    """Whether a request asks for the WebSocket protocol (RFC 9110 section 7.8), well-formed or not."""
-    return any(
-        name == b"upgrade" and any(token.strip() == b"websocket" for token in value.lower().split(b","))
-        for name, value in head.headers
-    )
-
-
-def accept(head: RequestHead, subprotocols: Sequence[str] = (), *, compression: bool = False) -> Handshake:
-    """Check an opening handshake and negotiate (RFC 6455 section 4.2).
-
-    `subprotocols` are those of the server, the preferred one first; without a common one the connection goes on without
-    any. Raises: `HandshakeRefused`.
-    """
-    if head.method != "GET" or head.http_version != "1.1":
-        raise HandshakeRefused(400, "a WebSocket handshake is a GET request of HTTP/1.1")
-    if head.header(b"transfer-encoding") is not None or head.header(b"content-length") not in (None, b"0"):
-        raise HandshakeRefused(400, "a WebSocket handshake has no body")  # it could be taken for frames
-    version = head.header(b"sec-websocket-version")
-    if version is not None and version.strip() != VERSION:
-        raise HandshakeRefused(
-            426,
-            f"version {version.decode('latin-1')!r} of the WebSocket protocol is not served here, 13 is",
-            [("Sec-WebSocket-Version", VERSION.decode()), ("Upgrade", "websocket")],
-        )
-
-    def select(protocol: ServerProtocol, offered: Sequence[str]) -> Any:
-        return next((name for name in subprotocols if name in offered), None)
-
-    protocol = ServerProtocol(
-        extensions=[_deflate()] if compression else None, select_subprotocol=select, logger=_logger
-    )
-    headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers])
-    answer = protocol.accept(Request(head.target, headers))
-    if answer.status_code != 101:
-        message = str(protocol.handshake_exc or answer.reason_phrase)
-        extra = [("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION.decode())]
-        raise HandshakeRefused(answer.status_code, message, extra if answer.status_code == 426 else None)
-    kept = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in answer.headers.raw_items()
-        if name.lower().startswith("sec-websocket-")
-    ]
-    return Handshake(kept, protocol.subprotocol, protocol.extensions)
-
-
-def _deflate() -> ServerPerMessageDeflateFactory:
-    return ServerPerMessageDeflateFactory(
-        server_max_window_bits=_WINDOW_BITS,
-        client_max_window_bits=_WINDOW_BITS,
-        compress_settings={"memLevel": _MEMORY_LEVEL},
-    )
-
-
-def switching_protocols(headers: Sequence[tuple[bytes, bytes]], date: bytes) -> bytes:
-    """The head of the answer to an accepted handshake."""
-    lines = [b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"]
-    lines += [b"%b: %b\r\n" % field for field in headers]
-    return b"".join([*lines, b"date: ", date, b"\r\nserver: catzilla\r\n\r\n"])
+_logger = logging.getLogger("catzilla.frames")
 
 
 def frame(opcode: int, payload: bytes) -> list[bytes]:
@@ -151,12 +69,13 @@ class Received(StreamReader):
     before it says that it has no more, so that one client's flood of tiny frames does not keep the loop.
     """
 
-    __slots__ = ("_data", "_position", "budget", "eof")
+    __slots__ = ("_data", "_position", "between_frames", "budget", "eof")
 
     def __init__(self) -> None:
         self.eof = False
+        self.between_frames = False  # the parser waits for a frame to begin
         self.budget = 0  # frames that may still be begun
-        self._data = b""
+        self._data: bytes | bytearray = b""
         self._position = 0  # how much of it was handed out
 
     @property
@@ -164,47 +83,87 @@ class Received(StreamReader):
         """Whether the budget has kept something back."""
         return not self.budget and self._position < len(self._data)
 
+    def feed_data(self, data: bytes | bytearray) -> None:
+        """See `StreamReader`. What comes behind something that is left is put together with it, in one buffer."""
+        if self.eof:
+            raise EOFError("stream ended")
+        if self._position == len(self._data):
+            self._data, self._position = bytes(data), 0
+        elif data:
+            if self._position or isinstance(self._data, bytes):
+                self._data = bytearray(memoryview(self._data)[self._position :])
+                self._position = 0
+            self._data += data
+
     def read_exact(self, n: int) -> Generator[None, None, Any]:
         """See `StreamReader`. Large results are views."""
-        if self._position + n > len(self._data):
-            yield from self._gather(n)
+        while (left := len(self._data) - self._position) < n:
+            if self.eof:
+                raise EOFError(f"stream ends after {left} bytes, expected {n} bytes")
+            yield
         data, start = self._data, self._position
-        end = start + n
-        if end == len(data):
+        self._advance(start + n)
+        return data[start : start + n] if n < VIEW_FROM else memoryview(data)[start : start + n]
+
+    def _advance(self, position: int) -> None:
+        """Everything before `position` was handed out."""
+        if position == len(self._data):
             self._data, self._position = b"", 0  # an idle connection keeps nothing of what it got
         else:
-            self._position = end
-        return data[start:end] if n < VIEW_FROM else memoryview(data)[start:end]
-
-    def _gather(self, n: int) -> Generator[None, None, None]:
-        """Wait until there are `n` bytes, and put them together."""
-        pieces: list[bytes | memoryview] = [memoryview(self._data)[self._position :]]
-        size = len(pieces[0])
-        while size < n:
-            self._data, self._position = b"", 0
-            if self.eof:
-                raise EOFError(f"stream ends after {size} bytes, expected {n} bytes")
-            yield
-            pieces.append(self._data)
-            size += len(self._data)
-        self._data, self._position = b"".join(pieces), 0
+            self._position = position
 
     def at_eof(self) -> Generator[None, None, bool]:
         """See `StreamReader`."""
         while self._position == len(self._data) or not self.budget:
             if self.eof:
                 return True
+            self.between_frames = True
             yield
+        self.between_frames = False
         self.budget -= 1
         return False
 
-    def feed_data(self, data: bytes | bytearray) -> None:
-        """See `StreamReader`. Nothing is left from before, unless `has_more`."""
-        if self.eof:
-            raise EOFError("stream ended")
-        left = self._data[self._position :]
-        self._data = left + data if left else bytes(data)
-        self._position = 0
+    def take_messages(self, max_bytes: int, messages: list[str | bytes]) -> bool:
+        """Move the messages that lie there as one whole frame each to `messages`; True if the parser is not needed now.
+
+        To be called only `between_frames`, where neither an extension nor an unfinished message has a say. Stops at
+        whatever is not so plain: control frames, fragments, what is too large and all that is malformed is the
+        parser's, which finds it untouched. One that has begun to arrive is left until it is whole.
+        """
+        data, start = self._data, self._position
+        size = len(data)
+        while self.budget and size - start > 6:  # a head with its mask, and one byte more: an empty message is rare
+            opcode, length = data[start], data[start + 1]
+            if opcode != _WHOLE_TEXT and opcode != _WHOLE_BINARY:
+                break
+            if 0x80 <= length < _MEDIUM:
+                length -= 0x80
+                body = start + 6
+            elif length == _MEDIUM:
+                length = data[start + 2] << 8 | data[start + 3]
+                body = start + 8
+            elif length == _LONG:
+                length = int.from_bytes(data[start + 2 : start + 10], "big")
+                body = start + 14
+            else:
+                break  # not masked
+            end = body + length
+            if length > max_bytes:
+                break
+            if end > size:
+                self._position = start
+                return True
+            message = apply_mask(
+                data[body:end] if length < VIEW_FROM else memoryview(data)[body:end], data[body - 4 : body]
+            )
+            try:
+                messages.append(message.decode() if opcode == _WHOLE_TEXT else message)
+            except UnicodeDecodeError:
+                break
+            start = end
+            self.budget -= 1
+        self._advance(start)
+        return start == size
 
     def discard(self) -> None:
         """See `StreamReader`."""
@@ -221,7 +180,7 @@ class Frames(ServerProtocol):
 
     # What is ours is not in the instance's dictionary: with it there would be more than the 30 attributes up to which
     # instances share their keys, and each would cost a kilobyte and a half more.
-    __slots__ = ("_decoder", "_frames_a_turn", "_max_fragments", "_parts", "messages")
+    __slots__ = ("_decoder", "_frames_a_turn", "_max_fragments", "_max_message_bytes", "_parts", "messages")
 
     def __init__(self, handshake: Handshake, max_message_bytes: int, max_fragments: int) -> None:
         super().__init__(state=OPEN, max_size=max_message_bytes, logger=_logger)
@@ -231,14 +190,21 @@ class Frames(ServerProtocol):
         next(self.parser)
         self._frames_a_turn = PACKED_FRAMES if self.extensions else FRAMES
         self.messages: list[str | bytes] = []
+        self._max_message_bytes = max_message_bytes
         self._max_fragments = max_fragments
         self._parts: list[str | bytes] | None = None  # of a message whose end has not arrived
         self._decoder: codecs.IncrementalDecoder | None = None  # of such a message, if it is text
 
     def receive(self, data: bytes) -> None:
         """Parse what has arrived, and what was kept back, as far as one turn goes."""
-        self.reader.budget = self._frames_a_turn
-        self.receive_data(data)
+        reader = self.reader
+        reader.budget = self._frames_a_turn
+        reader.feed_data(data)
+        # On a connection that compresses or is closing, or in the middle of a message, no frame is a message by itself.
+        is_plain = reader.between_frames and self._parts is None and not self.extensions and self._state is OPEN
+        if is_plain and reader.take_messages(self._max_message_bytes, self.messages):
+            return
+        next(self.parser)
 
     @property
     def has_more(self) -> bool:

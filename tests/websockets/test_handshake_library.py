@@ -17,7 +17,8 @@ from websockets.protocol import CLOSING, OPEN
 from websockets.server import ServerProtocol
 
 from catzilla._core.messages import RequestHead
-from catzilla._core.ws import Frames, Handshake, HandshakeRefused, accept
+from catzilla._core.ws import Frames
+from catzilla._core.ws_handshake import Handshake, HandshakeRefused, accept
 from catzilla.testing import raw_frame
 from tests.websockets.helpers import ACCEPT, BINARY, CLOSE, CONTINUATION, KEY, PING, TEXT
 
