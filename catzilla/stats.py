@@ -31,7 +31,7 @@ class StreamingStats:
     avg_throughput_mbps: float
     connection_errors: int  # streams that failed and were cut
     backpressure_pauses: int  # times that a client was behind
-    client_disconnects: int  # streams whose client left before the end
+    client_disconnects: int  # streams and sockets whose client left without a word
     active_websockets: int
     websocket_messages_received: int
     websocket_messages_sent: int
@@ -41,11 +41,13 @@ class StreamingStats:
     slow_gaps: int  # ... until the member has caught up, with `on_slow="gap"`
     connections: int  # open
     total_requests: int
-    threads: int
+    threads: int  # of requests and streams, and of sockets and rooms
     idle_threads: int
     queued_requests: int  # waiting for a thread
+    queued_callbacks: int  # of sockets and rooms, the same
     running_requests: int
     running_streams: int
+    running_sockets: int  # linear handlers
     streams: tuple[StreamStatistics, ...]
 
 
@@ -78,6 +80,7 @@ def streaming_stats() -> StreamingStats:
             totals[name] += value
     streams = [stream for services in servers for stream in list(services.bridge.streams)]
     workers = [services.workers.statistics() for services in servers]
+    turns = [services.turns.statistics() for services in servers]
     recent = sum(services.bridge.bytes_in_last_seconds(WINDOW) for services in servers)
     return StreamingStats(
         active_streams=len(streams),
@@ -97,11 +100,13 @@ def streaming_stats() -> StreamingStats:
         slow_gaps=totals["gap"],
         connections=sum(len(services.connections) for services in servers),
         total_requests=totals["requests"],
-        threads=sum(each.threads for each in workers),
-        idle_threads=sum(each.idle for each in workers),
+        threads=sum(each.threads for each in workers) + sum(each.threads for each in turns),
+        idle_threads=sum(each.idle for each in workers) + sum(each.idle for each in turns),
         queued_requests=sum(each.queued for each in workers),
+        queued_callbacks=sum(each.waiting for each in turns),
         running_requests=sum(each.requests for each in workers),
         running_streams=sum(each.streams for each in workers),
+        running_sockets=sum(each.linear for each in turns),
         streams=tuple(stream.statistics() for stream in streams),
     )
 

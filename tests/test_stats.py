@@ -11,6 +11,7 @@ from catzilla import stats
 from catzilla._core.outbox import OnSlow
 from catzilla._core.pulled_stream import Pause
 from catzilla._core.stream import State
+from catzilla._core.turns import TurnStatistics
 from catzilla._core.workers import WorkerStatistics
 from catzilla.stats import StreamingStats, streaming_stats
 from tests.core.fakes import Bench, Tracked
@@ -23,6 +24,7 @@ class Services:
         self.bench = Bench()
         self.bridge = self.bench.bridge
         self.workers = self
+        self.turns = SimpleNamespace(statistics=lambda: TurnStatistics(threads=3, idle=2, waiting=5, linear=1))
         self.connections = {1, 2, 3}
         self.requests = 10
         self.websockets = 2
@@ -76,8 +78,9 @@ def test_what_is_live(server):
     assert figures.active_websockets == 2
     assert (figures.websocket_messages_received, figures.websocket_messages_sent) == (7, 9)
     assert (figures.slow_conflated, figures.slow_dropped, figures.slow_disconnects, figures.slow_gaps) == (4, 0, 0, 0)
-    assert (figures.threads, figures.idle_threads, figures.queued_requests) == (4, 1, 2)
-    assert (figures.running_requests, figures.running_streams) == (1, 2)
+    assert (figures.threads, figures.idle_threads) == (4 + 3, 1 + 2)
+    assert (figures.queued_requests, figures.queued_callbacks) == (2, 5)
+    assert (figures.running_requests, figures.running_streams, figures.running_sockets) == (1, 2, 1)
     assert {row.state for row in figures.streams} == {State.SLEEPING.value, State.PARKED.value}
     assert {row.bytes_sent for row in figures.streams} == {5, 100_000}
     assert asleep.state is State.SLEEPING
@@ -100,7 +103,7 @@ def test_failures_and_departures(server):
 def test_two_servers_add_up(server):
     stats.register(Services())
     figures = streaming_stats()
-    assert (figures.connections, figures.threads, figures.total_requests) == (6, 8, 20)
+    assert (figures.connections, figures.threads, figures.total_requests) == (6, 14, 20)
 
 
 def test_a_server_that_has_stopped_leaves_its_totals_and_nothing_else(server):

@@ -1,4 +1,4 @@
-"""The two clocks of the server: a monotonic one for deadlines, and the `Date` header once a second."""
+"""The clocks of the server: one for deadlines, one of processor time, and the `Date` header once a second."""
 
 from __future__ import annotations
 
@@ -24,3 +24,23 @@ class HTTPDate:
             self._second = now
             self._value = formatdate(now, usegmt=True).encode("ascii")
         return self._value
+
+
+class Load:
+    """How busy the process is, to tell threads that wait for something from threads that compute. [one thread]"""
+
+    __slots__ = ("_processor", "_wall")
+
+    def __init__(self) -> None:
+        self._wall = monotonic()
+        self._processor = time.process_time()
+
+    def __call__(self) -> float:
+        """Processors that the whole process has used since the last call, on average: 1.0 is one of them all the time.
+
+        Where Python code alone runs it is never much above 1: one thread at a time has the interpreter lock.
+        """
+        wall, processor = monotonic(), time.process_time()
+        load = (processor - self._processor) / max(wall - self._wall, 1e-9)
+        self._wall, self._processor = wall, processor
+        return load

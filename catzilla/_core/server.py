@@ -154,7 +154,7 @@ class HTTPServer:
     async def _end(self, loop: asyncio.AbstractEventLoop, services: Services) -> None:
         """Let go of everything, also after a failure."""
         services.workers.stop()
-        services.turns.workers.stop()
+        services.turns.stop()
         await services.bridge.close()
         joined = [loop.run_in_executor(None, each.join, JOINING) for each in (services.workers, services.turns.workers)]
         self.left_threads = [name for names in await asyncio.gather(*joined) for name in names]
@@ -167,7 +167,10 @@ class HTTPServer:
         timers = Timers(loop)
         limits = self._limits
         workers = Workers(loop, limits)
-        socket_limits = replace(limits, max_requests=limits.max_sockets + limits.max_callbacks, max_streams=0)
+        # `Turns` keeps the sockets' budgets. A thread counts as busy for a moment after it has given its place back, so
+        # its workers have room to spare: who was given a place must find a thread.
+        places = limits.max_sockets + limits.max_callbacks
+        socket_limits = replace(limits, max_requests=2 * places, max_streams=0)
         socket_workers = Workers(loop, socket_limits, name="catzilla-socket")
         return Services(
             loop=loop,

@@ -2,13 +2,17 @@
 
 A `Turn` is something that has work now and then: a socket with callbacks, or the hooks of a room. It holds no thread
 while it has none. When there is some, the loop puts it among those that are ready; a *drain*, a job of the sockets'
-workers, takes one after the other until none is left. One drain is all it takes while callbacks return at once. One
-that is stuck in user code is seen by the tick, which starts more beside it, twice as many each time; so a blocked
-callback delays nobody else by more than a tick.
+workers, takes one after the other. One drain is all it takes while callbacks return at once, and when it has done what
+there was it stays and waits for more: to be called up anew costs several times what a turn costs.
+
+A drain may be held up by a callback that blocks. While turns wait, the tick starts more drains, twice as many each
+time, where none has moved on since the last tick, or where the process has been idle meanwhile: then what drains wait
+for is not the interpreter lock, and more of them get more done. So a blocked callback delays nobody else by more than a
+tick. Of the drains that find nothing left one stays, the *keeper*, and the others end.
 
 A turn is never run by two threads, and needs no lock: the loop sets `_busy` when it becomes ready and clears it when
-it has been done, and makes it ready again if more has come meanwhile. Both lists between the loop and the drains are
-deques, filled at one end and emptied at the other.
+it has been done, and makes it ready again if more has come meanwhile. Turns go to the drains and come back through a
+queue each, filled at one side and emptied at the other. All else is the loop's, but for what says so.
 
 Drains and linear handlers have budgets of their own. A linear handler over its budget is refused; turns over theirs
 wait in the order of arrival, while their sockets, whose inboxes fill up, are no longer read.
@@ -17,34 +21,58 @@ wait in the order of arrival, while their sockets, whose inboxes fill up, are no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
+from catzilla._core.clock import Load
+from catzilla._core.current import current
 from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.pace import Pace
-from catzilla._core.workers import TICK, Worker, Workers
+from catzilla._core.workers import IDLE, TICK, Worker, Workers
 
 logger = logging.getLogger("catzilla")
 
 _PACE = Pace()  # nothing is known of a callback; and no stream lives on a socket's worker, whom it could delay
 
 
+class TurnStatistics(NamedTuple):
+    """A moment's figures: threads alive and idle, turns that wait for one, and linear handlers."""
+
+    threads: int
+    idle: int
+    waiting: int
+    linear: int
+
+
 class Turns:
     """The turns that are ready, the drains that do them, and the linear handlers. The loop's, but for what says so."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, handle: LoopHandle, workers: Workers, limits: Limits) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: LoopHandle,
+        workers: Workers,
+        limits: Limits,
+        load: Callable[[], float] | None = None,
+    ) -> None:
         self.handle = handle
         self.workers = workers
         self._loop = loop
         self.limits = limits
+        self._load = load or Load()
         self._max_drains = limits.max_callbacks
         self._max_linear = limits.max_sockets
         self._arrived: list[Turn] = []  # in this turn of the loop
-        self._ready: deque[Turn] = deque()  # appended to by the loop, taken from by drains
-        self._done: deque[Turn] = deque()  # the other way round
+        self._out = 0  # turns that were submitted and have not come back
+        self._ready: SimpleQueue[Turn | None] = SimpleQueue()  # None sends away the drain that gets it
+        self._done: deque[Turn] = deque()
+        self._keeper = threading.Lock()  # held by the one drain that waits for more to do
         self._finished = 0  # turns ever done; written by drains, who may lose a count: only that it moves matters
         self._finished_at_tick = 0
         self._drains = 0
@@ -52,36 +80,43 @@ class Turns:
         self._ticking = False
         self._linear = 0
         self._arrivals: list[threading.Condition] = []  # to be notified at the end of this turn of the loop
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._became_idle: asyncio.Event | None = None  # while somebody waits for it
 
     @property
     def waiting(self) -> int:
         """How many turns are ready and not begun. [any thread]"""
-        return len(self._ready)
+        return self._ready.qsize()
 
     @property
-    def linear(self) -> int:
-        """How many linear handlers there are. [any thread]"""
-        return self._linear
+    def is_idle(self) -> bool:
+        """Whether nothing runs or waits. [any thread]"""
+        return not (self._out or self._linear)
+
+    def statistics(self) -> TurnStatistics:
+        """[any thread]"""
+        workers = self.workers.statistics()
+        idle = workers.idle + self._keeper.locked()
+        return TurnStatistics(workers.threads, idle, self.waiting, self._linear)
 
     # Turns.
 
     def submit(self, turn: Turn) -> None:
         """Have a turn done. It is shown to the drains at the end of the loop's turn, for the reason that
         `Workers.submit` gives. [loop thread]"""
+        self._out += 1
         self._arrived.append(turn)
         if len(self._arrived) == 1:
-            self._idle.clear()
             self._loop.call_soon(self._admit)
 
     def _admit(self) -> None:
         arrived, self._arrived = self._arrived, []
-        self._ready.extend(arrived)
+        for turn in arrived:
+            self._ready.put(turn)
         if not self._drains:
             self._start(1)
         if not self._ticking:
             self._ticking = True
+            self._load()  # counts from now on
             self._loop.call_later(TICK, self._tick)
 
     def _start(self, count: int) -> None:
@@ -91,52 +126,81 @@ class Turns:
 
     def _tick(self) -> None:
         """See that turns are moving; start more drains where those there are got stuck."""
-        self._collect()
-        if not self._ready and not self._drains:
+        self.collect()
+        if not self._out:
             self._ticking = False
             self._boost = 1
             return
-        if self._finished != self._finished_at_tick:
-            self._boost = 1
-        elif self._ready:
-            self._start(min(self._boost, len(self._ready), self._max_drains - self._drains))
+        waiting, is_stuck = self.waiting, self._finished == self._finished_at_tick
+        is_idle = self._load() < IDLE
+        if waiting and (is_stuck or is_idle):
+            self._start(min(self._boost, waiting, self._max_drains - self._drains))
             self._boost *= 2
+        else:
+            self._boost = 1
         self._finished_at_tick = self._finished
         self._loop.call_later(TICK, self._tick)
 
-    def _collect(self) -> None:
-        """Take back the turns that are done."""
+    def collect(self) -> None:
+        """Take back the turns that are done. [loop thread]"""
         done = self._done
         while done:
+            self._out -= 1
             done.popleft().come_back()
+        self._check_idle()
+
+    # On workers.
 
     def drain(self) -> None:
-        """Do what is ready until nothing is. [worker thread]"""
-        ready, done = self._ready, self._done
-        while True:
-            try:
-                turn = ready.popleft()
-            except IndexError:
-                return
+        """Do what is ready, and as the keeper what comes later. [worker thread]"""
+        while (turn := self._next()) is not None:
             try:
                 turn.work()
             except BaseException:  # turns answer for their own failures; this is a fault of ours
                 logger.exception("a turn failed: turn=%r", turn)
-            done.append(turn)
+            self._done.append(turn)
             self._finished += 1
+            del turn  # who waits for more holds on to nothing
+
+    def _next(self) -> Turn | None:
+        """The next turn; None for a drain that has nothing to do and is not needed. [worker thread]"""
+        try:
+            return self._ready.get_nowait()
+        except Empty:
+            current.waits = None
+            self.handle.post(self.collect)
+        if not self._keeper.acquire(blocking=False):
+            return None
+        try:
+            return self._ready.get(timeout=self.limits.idle_thread_timeout)
+        except Empty:
+            return None
+        finally:
+            self._keeper.release()
+
+    # The end of drains.
 
     def drained(self) -> None:
-        """A drain has ended."""
+        """A drain has ended. [loop thread]"""
         self._drains -= 1
-        self._collect()
-        if self._ready and not self._drains:  # they came after it had looked
+        self.collect()
+        if self.waiting and not self._drains:  # they came after it had looked
             self._start(1)
-        self._check_idle()
+
+    def stop(self) -> None:
+        """Let the drains end after what is ready; what comes later is not done any more. [loop thread]"""
+        for _ in range(self._drains):
+            self._ready.put(None)
+        self.workers.stop()
 
     def refused(self) -> None:
-        """A drain was refused: the workers are stopping, and what is ready is not done any more."""
+        """A drain was refused: the workers are stopping, and what is ready is not done any more. [loop thread]"""
         self._drains -= 1
-        self._ready.clear()
+        while not self._ready.empty():
+            with contextlib.suppress(Empty):  # a drain was quicker
+                self._out -= self._ready.get_nowait() is not None
+        for _ in range(self._drains):  # what sends the others away was among it
+            self._ready.put(None)
         self._check_idle()
 
     # Linear handlers.
@@ -149,7 +213,6 @@ class Turns:
     def start_linear(self, work: Callable[[], object]) -> None:
         """Have a linear handler run on a thread of its own. [loop thread]"""
         self._linear += 1
-        self._idle.clear()
         self.workers.submit(_Linear(self, work))
 
     def linear_over(self) -> None:
@@ -173,15 +236,17 @@ class Turns:
 
     async def wait_idle(self, timeout: float) -> bool:
         """Wait until nothing runs or waits; False when `timeout` seconds pass first. [loop thread]"""
+        self._became_idle = asyncio.Event()
+        self._check_idle()
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            await asyncio.wait_for(self._became_idle.wait(), timeout)
         except asyncio.TimeoutError:
             return False
         return True
 
     def _check_idle(self) -> None:
-        if not (self._drains or self._linear or self._ready or self._arrived):
-            self._idle.set()
+        if self._became_idle is not None and self.is_idle:
+            self._became_idle.set()
 
 
 class Turn:

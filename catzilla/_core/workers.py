@@ -8,7 +8,9 @@ requests, and the art is to decide who may take new requests:
 - One worker that drains the shared queue beats eight that fight for the interpreter lock. A new request wakes a
   worker only when none is draining already.
 - A drainer may be stuck in user code. Every `TICK` seconds in which requests wait, the loop looks whether the
-  drainers have moved on to another job; if none has, it starts more beside them, twice as many each time.
+  drainers have moved on to another job; if none has, it starts more beside them, twice as many each time. It does so
+  too if the process was idle meanwhile: handlers that each block for less than a tick wait for something else than the
+  interpreter lock, and more of them get more done.
 - A new request may block for long, so it must not run where a parked stream lives: it gets an idle thread without
   streams, or a new one. Only handlers that have proven quick (`Pace`) share threads, `home_threads` for each route, so
   that ten thousand parked streams need a few, and so that waking many streams wakes few threads. A route that turns
@@ -26,11 +28,11 @@ import enum
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
-from catzilla._core.clock import monotonic
+from catzilla._core.clock import Load, monotonic
 from catzilla._core.current import current
 from catzilla._core.limits import Limits
 from catzilla._core.pace import Pace
@@ -38,6 +40,7 @@ from catzilla._core.pace import Pace
 logger = logging.getLogger("catzilla")
 
 TICK = 0.002  # seconds: how long a drainer may be in one job before another worker is started beside it
+IDLE = 0.5  # processors: a process that has used less between two ticks was waiting for something else
 
 
 class Job(Protocol):
@@ -95,8 +98,16 @@ class WorkerStatistics(NamedTuple):
 class Workers:
     """The worker threads of one server."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, *, name: str = "catzilla-worker") -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        *,
+        name: str = "catzilla-worker",
+        load: Callable[[], float] | None = None,
+    ) -> None:
         self._loop = loop
+        self._load = load or Load()
         self._limits = limits
         self._name = name  # of each thread, before its number
         self._lock = threading.Lock()
@@ -141,6 +152,7 @@ class Workers:
             return
         if not self._ticking:
             self._ticking = True
+            self._load()  # counts from now on
             self._loop.call_later(TICK, self._tick)
         self._start(starters)
 
@@ -194,16 +206,16 @@ class Workers:
                 self._ticking = False
                 self._boost = 1
                 return
-            has_moved = False
+            has_moved, is_idle = False, self._load() < IDLE
             for worker in list(self._drainers):
                 if worker.jobs == worker.jobs_at_tick:
                     self._drainers.discard(worker)
                 elif worker.jobs_at_tick >= 0:  # one that was called up since the last tick may be stuck as well
                     has_moved = True
                 worker.jobs_at_tick = worker.jobs
-            if has_moved:
+            if has_moved and not is_idle:
                 self._boost = 1
-            elif not self._drainers:
+            elif is_idle or not self._drainers:
                 places = self._limits.max_requests - self._running[Kind.REQUEST]
                 if places <= 0:
                     refused.extend(self._new)

@@ -22,7 +22,7 @@ from catzilla._core.pulled_stream import PulledStream
 from catzilla._core.stream import Stream
 from catzilla._core.timers import Timers
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Worker
+from catzilla._core.workers import Worker, WorkerStatistics
 from catzilla._core.written_stream import WrittenStream
 
 
@@ -136,6 +136,14 @@ class FakeWorkers:
 
     def submit(self, request: Any) -> None:
         self.submitted.append(request)
+
+    def statistics(self) -> WorkerStatistics:
+        return WorkerStatistics(0, 0, len(self.submitted), 0, 0)
+
+    def stop(self) -> None:
+        for request in self.submitted:
+            request.refuse()
+        self.submitted.clear()
 
 
 class FakeSink:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 
 import pytest
 
@@ -11,6 +12,7 @@ from catzilla._core.limits import Limits
 from catzilla._core.turns import Turn, Turns
 from catzilla._core.workers import TICK, Worker
 from tests.core.fakes import FakeHandle, FakeLoop, FakeWorkers
+from tests.promises.helpers import eventually
 
 
 class Job(Turn):
@@ -35,9 +37,12 @@ class Job(Turn):
 
 
 class Stage:
-    def __init__(self, **limits):
+    def __init__(self, idle_thread_timeout=0.0, **limits):
         self.loop, self.handle, self.workers = FakeLoop(), FakeHandle(), FakeWorkers()
-        self.turns = Turns(self.loop, self.handle, self.workers, Limits(**limits))
+        self.load = 1.0  # as if callbacks computed all the time
+        # A drain that finds nothing is told at once that nothing came: a test calls it from the loop's own thread.
+        limits = Limits(idle_thread_timeout=idle_thread_timeout, **limits)
+        self.turns = Turns(self.loop, self.handle, self.workers, limits, lambda: self.load)
         self.notes: list[str] = []
         self.worker = Worker("socket")
 
@@ -60,7 +65,7 @@ class Stage:
 
     @property
     def is_idle(self):
-        return self.turns._idle.is_set()
+        return self.turns.is_idle
 
 
 @pytest.fixture
@@ -155,6 +160,30 @@ def test_a_drain_that_moves_gets_no_others(stage):
     assert len(stage.workers.submitted) == 1
 
 
+def test_a_process_that_is_idle_while_turns_wait_gets_more_drains(stage):
+    """The drains move on, but what they wait for is no processor: callbacks that each block for less than a tick."""
+    for job in stage.jobs("abcdefghij"):
+        job.wake()
+    stage.admit()
+    counts = []
+    for load in (0.1, 0.2, 0.9, 0.1):
+        stage.load = load
+        stage.turns._finished += 1
+        stage.loop.advance(TICK)
+        counts.append(len(stage.workers.submitted))
+    assert counts == [2, 4, 4, 5], "one, two, none while it computes, and then from the beginning"
+
+
+def test_an_idle_process_without_turns_that_wait_gets_none(stage):
+    (job,) = stage.jobs("a")
+    job.wake()
+    stage.admit()
+    stage.turns._ready.get_nowait()  # it has begun
+    stage.load = 0.0
+    stage.loop.advance(TICK)
+    assert len(stage.workers.submitted) == 1
+
+
 def test_drains_have_a_budget_and_turns_wait_for_it():
     stage = Stage(max_callbacks=3)
     for job in stage.jobs("abcdefgh"):
@@ -202,7 +231,7 @@ def test_linear_handlers_have_a_budget_of_their_own():
         assert stage.turns.has_place
         stage.turns.start_linear(lambda name=name: ran.append(name))
     assert not stage.turns.has_place
-    assert stage.turns.linear == 2
+    assert stage.turns.statistics().linear == 2
     (job,) = stage.jobs("t")
     job.wake()
     stage.admit()
@@ -224,7 +253,7 @@ def test_a_linear_handler_that_raises_gives_its_place_back(stage):
     with pytest.raises(SystemExit):
         stage.run_next()
     stage.handle.run_all()
-    assert stage.turns.linear == 0
+    assert stage.turns.statistics().linear == 0
     assert stage.is_idle
 
 
@@ -252,5 +281,97 @@ def test_workers_that_stop_leave_nothing_waiting(stage):
     for job in list(stage.workers.submitted):
         job.refuse()
     assert stage.is_idle
-    assert (stage.turns.waiting, stage.turns.linear) == (0, 0)
+    assert stage.turns.statistics()[2:] == (0, 0)
     assert stage.notes == []
+
+
+# The keeper: real threads, because it waits.
+
+
+@pytest.fixture
+def keeping():
+    stage = Stage(idle_thread_timeout=30.0)
+    threads = []
+
+    def start():
+        drain = stage.workers.submitted.pop(0)
+        thread = threading.Thread(target=drain.run, args=(stage.worker,))
+        thread.start()
+        threads.append(thread)
+        return thread
+
+    stage.start = start
+    yield stage
+    stage.turns.stop()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive(), "a drain goes on after the stop"
+
+
+def test_a_drain_stays_and_does_what_comes_later(keeping):
+    first, second = keeping.jobs("ab")
+    first.wake()
+    keeping.admit()
+    keeping.start()
+    eventually(lambda: keeping.turns.statistics().idle == 1, "it waits for more")
+    keeping.handle.run_all()
+    assert keeping.turns.is_idle
+    second.wake()
+    keeping.admit()
+    assert keeping.workers.submitted == [], "nobody is called up beside one who waits"
+    eventually(lambda: keeping.notes == ["a", "b"], "it does the next one")
+    eventually(lambda: keeping.handle.posts, "and says so")
+    keeping.handle.run_all()
+    assert keeping.turns.is_idle
+
+
+def test_of_two_drains_that_find_nothing_one_stays(keeping):
+    first, second = keeping.jobs("ab")
+    both_run = threading.Barrier(3)
+    first.during = second.during = lambda: both_run.wait(10)
+    first.wake()
+    second.wake()
+    keeping.admit()
+    keeping.loop.advance(TICK)  # as if the first were stuck
+    threads = [keeping.start(), keeping.start()]
+    both_run.wait(10)
+    eventually(lambda: [each.is_alive() for each in threads].count(True) == 1, "one ends")
+    eventually(lambda: keeping.turns.statistics().idle == 1, "the other waits for more")
+    eventually(lambda: "drained" in keeping.handle.names(), "the loop is told")
+    keeping.handle.run_all()
+    assert keeping.turns._drains == 1
+
+
+def test_who_waits_for_more_holds_on_to_nothing(keeping):
+    (job,) = keeping.jobs("a")
+    gone = weakref.ref(job)
+    job.wake()
+    keeping.admit()
+    keeping.start()
+    eventually(lambda: keeping.turns.statistics().idle == 1, "it waits for more")
+    keeping.handle.run_all()
+    del job
+    assert gone() is None
+
+
+def test_a_keeper_for_whom_nothing_comes_ends_and_another_is_called_up():
+    stage = Stage(idle_thread_timeout=0.01)
+    first, second = stage.jobs("ab")
+    first.wake()
+    stage.admit()
+    stage.run_next()
+    assert stage.turns._drains == 0
+    second.wake()
+    stage.run_all()
+    assert stage.notes == ["a", "b"]
+
+
+def test_at_a_stop_the_keeper_goes_though_a_drain_beside_it_is_refused(keeping):
+    """Refusing throws away what is ready; what sends the keeper away must not go with it."""
+    (job,) = keeping.jobs("a")
+    job.wake()
+    keeping.admit()
+    keeping.start()
+    eventually(lambda: keeping.turns.statistics().idle == 1, "it waits for more")
+    keeping.turns._start(1)
+    keeping.turns.stop()  # the fixture sees that the thread ends

@@ -33,7 +33,8 @@ class StillWorkers(Workers):
 
     def __init__(self, limits: Limits) -> None:
         self.loop = FakeLoop()
-        super().__init__(self.loop, limits)
+        self.load = 1.0  # as if handlers computed all the time
+        super().__init__(self.loop, limits, load=lambda: self.load)
         self.routes = {False: Pace(), True: Pace()}  # one that has not proven quick, and one that has
         self.routes[True].is_quick = True
         self.unstarted: list[Worker] = []
@@ -231,6 +232,20 @@ def test_ticks_start_twice_as_many_each_time():
         workers.settle()
         started.append(len(workers._threads) - before)
     assert [each for each in started if each] == [1, 2, 4, 8, 16, 8]
+
+
+def test_a_process_that_is_idle_while_requests_wait_gets_more_workers():
+    """The drainers move on, but what they wait for is no processor: handlers that each block for less than a tick."""
+    workers = make()
+    submit(workers, 30)
+    counts = []
+    for load in (0.1, 0.2, 0.9, 0.1):
+        for worker in [*workers.awake(), *workers.doing]:
+            workers.wake(worker)
+        workers.load = load
+        workers.tick()
+        counts.append(len(workers._threads))
+    assert counts == [2, 4, 4, 5], "one, two, none while it computes, and then from the beginning"
 
 
 def test_progress_resets_the_doubling():

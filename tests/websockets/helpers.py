@@ -48,7 +48,7 @@ def wait_forgotten(live: LiveServer) -> None:
     """Return once the server holds no connection and no handler runs."""
     services = services_of(live)
     eventually(lambda: not services.connections, "the connections are forgotten")
-    eventually(services.turns._idle.is_set, "the handlers are through")
+    eventually(lambda: services.turns.is_idle, "the handlers are through")
     assert services.websockets == 0
     assert services.fanout.rooms == {}
 

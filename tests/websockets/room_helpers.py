@@ -164,8 +164,8 @@ def losses() -> dict[str, int]:
 
 def holds_no_thread(live: LiveServer) -> bool:
     """Whether every thread for sockets and hooks is idle."""
-    workers = services_of(live).turns.workers.statistics()
-    return workers.threads == workers.idle and not workers.queued
+    figures = services_of(live).turns.statistics()
+    return figures.threads == figures.idle and not figures.waiting
 
 
 def wait_empty(live: LiveServer) -> None:

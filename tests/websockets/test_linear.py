@@ -360,7 +360,7 @@ def test_over_the_budget_is_a_503_before_the_upgrade(app, live_server, notes):
         assert other.receive() == "a budget of its own"
     assert live.get("/").text == "hello"
     clients[0].close()
-    eventually(lambda: services_of(live).turns.linear == limit - 1, "there is a place again")
+    eventually(lambda: services_of(live).turns.statistics().linear == limit - 1, "there is a place again")
     with live.websocket("/linear") as client:
         client.send("in")
         assert client.receive() == "in"
