@@ -18,6 +18,7 @@ from collections.abc import Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
+from catzilla._core.burst import Batch, Burst, followed
 from catzilla._core.limits import KIB, MIB
 from catzilla._core.outbox import OnSlow, Outbox, Packet
 from catzilla._core.publication import Kind, Publication
@@ -29,60 +30,10 @@ logger = logging.getLogger("catzilla")
 
 MAX_LAG = 1024  # messages that were published and that the loop has not seen
 MAX_LAG_BYTES = 4 * MIB
-JOINED_BYTES = 256 * KIB  # of a batch that is written in one piece; a larger one goes out packet by packet
 MESSAGE_COST = 1 * KIB  # that a message on the way weighs beside its payload
 
 # Of every member that is in no room: an empty set of its own would cost 200 bytes.
 NO_ROOMS: AbstractSet[RoomMembers] = frozenset()
-
-
-class Batch:
-    """What one turn of the loop brings for the members of one room, in one encoding: put together once for all of them.
-
-    Every member has the batch in its burst, and what is published later in the turn is added to it without touching
-    any of them; until one of them gets something else, which must come between. Then the batch is closed, and the next
-    message begins another.
-    """
-
-    __slots__ = ("excluded", "is_open", "joined", "packets", "size")
-
-    def __init__(self) -> None:
-        self.packets: list[Packet] = []
-        self.size = 0
-        self.excluded: dict[str, set[Packet]] | None = None  # by connection: what it does not get
-        self.is_open = True
-        self.joined: bytes | None = None  # all of it as it goes over an uncompressed wire, if that is not too much
-
-    def add(self, packet: Packet, exclude: str | None) -> None:
-        """Add a message, which one connection may not get."""
-        self.packets.append(packet)
-        self.size += packet.size
-        if exclude is not None:
-            if self.excluded is None:
-                self.excluded = {}
-            self.excluded.setdefault(exclude, set()).add(packet)
-
-    def packets_for(self, member_id: str) -> list[Packet]:
-        """The messages that a member gets."""
-        excluded = self.excluded.get(member_id) if self.excluded is not None else None
-        return self.packets if excluded is None else [each for each in self.packets if each not in excluded]
-
-    def finish(self) -> None:
-        """The turn is over: nothing more is added."""
-        self.is_open = False
-        if self.size <= JOINED_BYTES:
-            self.joined = b"".join([piece for packet in self.packets for piece in packet.frame])
-
-
-def unpacked(burst: list[Packet | Batch], member_id: str) -> list[Packet]:
-    """The packets of a burst, one by one."""
-    packets: list[Packet] = []
-    for item in burst:
-        if isinstance(item, Batch):
-            packets += item.packets_for(member_id)
-        else:
-            packets.append(item)
-    return packets
 
 
 class Member(Protocol):
@@ -92,7 +43,7 @@ class Member(Protocol):
     identity: Hashable  # who it is: several connections of one principal have the same
     principal: Any
     rooms: AbstractSet[RoomMembers] | None  # None for one that is gone
-    burst: list[Packet | Batch]  # what this turn has brought
+    burst: Burst  # what this turn has brought
 
     def encode(self, publication: Publication, room: RoomMembers) -> Packet:
         """A message as this kind of member gets it. The packet serves all members with the same `encode`."""
@@ -173,11 +124,12 @@ class Fanout:
         self._dirty: list[Member] = []  # with something in their bursts
         self._batches: list[tuple[RoomMembers, Batch]] = []  # of this turn
         self._flushing = False
-        # On the way from publishers to the loop; guarded by `_lag_room`, which publishers wait on.
+        # On the way from publishers to the loop; guarded by `_lag_lock`.
+        self._lag_lock = threading.Lock()
         self._lag = 0
         self._lag_bytes = 0
         self._lagging = 0  # publishers that wait
-        self._lag_room = threading.Condition()
+        self._lag_room = threading.Condition(self._lag_lock)  # that they wait on
 
     # Membership.
 
@@ -282,12 +234,12 @@ class Fanout:
         """Block while the loop is behind with what is published; False after `timeout` s. [any thread but the loop]"""
         if self._lag < MAX_LAG and self._lag_bytes < MAX_LAG_BYTES:
             return True
-        with self._lag_room:
+        with self._lag_lock:
             self._lagging += 1
         try:
             return Waits().wait_for(self._lag_room, self._has_caught_up, timeout)
         finally:
-            with self._lag_room:
+            with self._lag_lock:
                 self._lagging -= 1
 
     def _has_caught_up(self) -> bool:
@@ -295,13 +247,13 @@ class Fanout:
 
     def posting(self, publication: Publication) -> None:
         """A message is about to be posted to `deliver`. [any thread]"""
-        with self._lag_room:
+        with self._lag_lock:
             self._lag += 1
             self._lag_bytes += len(publication.payload) + MESSAGE_COST
 
     def deliver(self, publication: Publication) -> None:
         """Give a message to the members of its room. [loop thread]"""
-        with self._lag_room:
+        with self._lag_lock:
             self._lag -= 1
             self._lag_bytes -= len(publication.payload) + MESSAGE_COST
             if self._lagging and self._has_caught_up():
@@ -326,22 +278,20 @@ class Fanout:
         batch = Batch()
         dirty = self._dirty
         for member in members:
-            burst = member.burst
-            if burst:
-                _close_last(burst)
-            else:
+            if member.burst is None:
+                member.burst = batch
                 dirty.append(member)
-            burst.append(batch)
+            else:
+                member.burst = followed(member.burst, batch)
         return batch
 
     def send(self, member: Member, packet: Packet) -> None:
         """Give a packet to one member, behind what it got before. [loop thread]"""
-        burst = member.burst
-        if burst:
-            _close_last(burst)
-        else:
+        if member.burst is None:
+            member.burst = packet
             self._dirty.append(member)
-        burst.append(packet)
+        else:
+            member.burst = followed(member.burst, packet)
         if not self._flushing:
             self._flush_soon()
 
@@ -362,13 +312,6 @@ class Fanout:
                 member.flush()
             except Exception:
                 logger.exception("writing failed: member=%r", member)
-
-
-def _close_last(burst: list[Packet | Batch]) -> None:
-    """Something follows what a member has last got, so nothing more may be added to that."""
-    last = burst[-1]
-    if isinstance(last, Batch):
-        last.is_open = False
 
 
 def encode_frame(publication: Publication, room: RoomMembers) -> Packet:

@@ -12,8 +12,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from catzilla._core.bridge import Bridge
+from catzilla._core.burst import Burst, unpacked
 from catzilla._core.errors import Disconnected
-from catzilla._core.fanout import NO_ROOMS, Batch, Fanout, RoomMembers, unpacked
+from catzilla._core.fanout import NO_ROOMS, Fanout, RoomMembers
 from catzilla._core.http1 import Framing
 from catzilla._core.limits import KIB
 from catzilla._core.messages import Feed
@@ -48,7 +49,7 @@ class FedStream(Stream):
         self.identity: Hashable = member_id if feed.identity is None else feed.identity
         self.principal: Any = feed.principal
         self.rooms: AbstractSet[RoomMembers] | None = NO_ROOMS
-        self.burst: list[Packet | Batch] = []
+        self.burst: Burst = None
         self.replayed: Position | None = None  # up to which `start` has given everything: the client has what is before
         self._feed = feed
         self.fanout = fanout
@@ -68,7 +69,7 @@ class FedStream(Stream):
 
     def flush(self) -> None:
         """See `fanout.Member`."""
-        burst, self.burst = self.burst, []
+        burst, self.burst = self.burst, None
         if self.is_cut or self.state is State.CLOSED:
             return
         packets = unpacked(burst, self.id)

@@ -90,7 +90,7 @@ class WebSocketConnection(WebSocketOutput):
             return  # lingering: read and thrown away
         self._heard = True
         frames = self._frames
-        frames.receive(data)
+        has_more = frames.receive(data)
         if frames.messages:
             messages, frames.messages = frames.messages, []
             self._take_messages(messages)
@@ -98,7 +98,7 @@ class WebSocketConnection(WebSocketOutput):
             self._write_control()
         if not frames.is_open and not self._closing:
             self._peer_closes()
-        if frames.has_more:
+        if has_more:
             self._parse_later()
 
     def _parse_later(self) -> None:

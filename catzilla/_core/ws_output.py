@@ -15,9 +15,10 @@ from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from catzilla._core.burst import Batch, Burst, unpacked
 from catzilla._core.codes import SLOW
 from catzilla._core.errors import Disconnected, SlowConsumer
-from catzilla._core.fanout import NO_ROOMS, Batch, RoomMembers, encode_frame, unpacked
+from catzilla._core.fanout import NO_ROOMS, RoomMembers, encode_frame
 from catzilla._core.limits import KIB
 from catzilla._core.outbox import Outbox, Packet
 from catzilla._core.publication import Publication
@@ -63,7 +64,7 @@ class WebSocketOutput(Wire):
         self.identity: Hashable = upgrade.identity
         self.id = ""
         self.rooms: AbstractSet[RoomMembers] | None = NO_ROOMS
-        self.burst: list[Packet | Batch] = []
+        self.burst: Burst = None
         self.compresses = bool(upgrade.handshake.extensions)
         self.ended: tuple[int, str] | None = None  # code and reason; set once by the loop, read by any
         self.close_asked: tuple[int, str] | None = None  # by the handler; set by any thread, read by any
@@ -131,27 +132,24 @@ class WebSocketOutput(Wire):
 
     def flush(self) -> None:
         """Write what this turn has brought, or let it wait for a client that is behind. See `fanout.Member`."""
-        burst, self.burst = self.burst, []
-        if self.ended is not None or not burst:
+        burst, self.burst = self.burst, None
+        if self.ended is not None or burst is None:
             return
         if self._outbox is not None or self.paused:
             self._hold(unpacked(burst, self.id))
-        elif len(burst) > 1 or not self._write_one(burst[0]):
-            left = self._write_bounded(unpacked(burst, self.id))
-            if left:
-                self._hold(left)
+        elif isinstance(burst, Packet):
+            self._write_packets([burst])
+        elif isinstance(burst, Batch) and burst.joined and not self.compresses and burst.is_whole_for(self.id):
+            self._write_batch(burst)
+        elif left := self._write_bounded(unpacked(burst, self.id)):
+            self._hold(left)
 
-    def _write_one(self, item: Packet | Batch) -> bool:
-        """Write all that a turn has brought in one piece, if it is one: the common case, and the one that counts."""
-        if isinstance(item, Packet):
-            self._write_packets([item])
-            return True
-        if item.joined is None or item.excluded is not None or self.compresses:
-            return False
-        self._services.messages_sent += len(item.packets)
-        if not self._transport.is_closing():
-            self._transport.write(item.joined)
-        return True
+    def _write_batch(self, batch: Batch) -> None:
+        """Write what every member of a room gets: the case that counts most, and the bytes are there already."""
+        self._services.messages_sent += len(batch.packets)
+        if not self._closing:
+            assert batch.joined is not None, "only a batch that was joined is written as one"
+            self._transport.write(batch.joined)
 
     def _write_bounded(self, packets: list[Packet]) -> list[Packet]:
         """Write in portions until the client is behind; what is left is returned."""
@@ -215,7 +213,7 @@ class WebSocketOutput(Wire):
 
     def _drop_output(self) -> None:
         self._outbox = None
-        self.burst = []
+        self.burst = None
         self._pong = b""
 
     def begin_close(self, code: int, reason: str) -> None:

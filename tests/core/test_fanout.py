@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from catzilla._core import fanout as fanout_module
-from catzilla._core.fanout import NO_ROOMS, Fanout, encode_frame, unpacked
+from catzilla._core.burst import unpacked
+from catzilla._core.fanout import NO_ROOMS, Fanout, encode_frame
 from catzilla._core.outbox import OnSlow, Outbox, Packet
 from catzilla._core.publication import Kind, Position, Publication
 from catzilla._core.timers import Timers
@@ -45,7 +46,7 @@ class FakeMember:
         self.identity = name if identity is None else identity
         self.principal = identity
         self.rooms = NO_ROOMS
-        self.burst = []
+        self.burst = None
         self.writes = []
         self.breaks = False
 
@@ -56,7 +57,7 @@ class FakeMember:
     def flush(self):
         if self.breaks:
             raise RuntimeError("cannot write")
-        burst, self.burst = self.burst, []
+        burst, self.burst = self.burst, None
         self.writes.append([packet.payload for packet in unpacked(burst, self.id)])
 
 
