@@ -60,15 +60,20 @@ class Packet:
 
 
 class Outbox:
-    """The packets that wait for one slow peer, oldest first."""
+    """The packets that wait for one slow peer, oldest first.
 
-    __slots__ = ("_max_bytes", "_max_packets", "_packets", "gapped", "losses", "size")
+    The bounds are for what rooms have sent. What a handler sent to this one peer is bounded where it is sent; if it
+    counted here, a download of small messages would have its client disconnected for a room's first message.
+    """
+
+    __slots__ = ("_from_rooms", "_max_bytes", "_max_packets", "_packets", "gapped", "losses", "size")
 
     def __init__(self, max_packets: int, max_bytes: int) -> None:
         self._packets: deque[Packet] = deque()
         self._max_packets = max_packets
         self._max_bytes = max_bytes
-        self.size = 0  # bytes, with the packets' costs
+        self._from_rooms = 0  # packets
+        self.size = 0  # bytes of those, with the packets' costs
         self.gapped: set[Origin] = set()  # rooms of which something was left out, until the peer has caught up
         self.losses: dict[OnSlow, int] = {}  # packets that were given up, since they were last collected
 
@@ -106,21 +111,23 @@ class Outbox:
             packet = self._packets.popleft()
             size += packet.size
             taken.append(packet)
-        self.size -= size
+            self._forget(packet)
         return taken
 
     def clear(self) -> None:
         """Give everything up: the peer is gone, or is being disconnected."""
         self._packets.clear()
         self.gapped.clear()
-        self.size = 0
+        self._from_rooms = self.size = 0
 
     def _is_over(self, packet: Packet) -> bool:
-        return len(self._packets) >= self._max_packets or self.size + packet.size > self._max_bytes
+        return self._from_rooms >= self._max_packets or self.size + packet.size > self._max_bytes
 
     def _append(self, packet: Packet) -> None:
         self._packets.append(packet)
-        self.size += packet.size
+        if packet.origin is not None:
+            self._from_rooms += 1
+            self.size += packet.size
 
     def _make_room(self, origin: Origin, packet: Packet) -> None:
         """Drop the room's oldest packets until the new one fits; what others sent is not its to drop."""
@@ -128,7 +135,8 @@ class Outbox:
         index = 0
         while self._is_over(packet) and index < len(packets):
             if packets[index].origin is origin:
-                self._forget(index)
+                self._forget(packets[index])
+                del packets[index]
                 self._lose(OnSlow.DROP_OLDEST)
             else:
                 index += 1
@@ -138,14 +146,17 @@ class Outbox:
             self._append(packet)
 
     def _remove_all(self, origin: Origin) -> None:
-        kept = [packet for packet in self._packets if packet.origin is not origin]
-        self._lose(OnSlow.CONFLATE, len(self._packets) - len(kept))
-        self._packets = deque(kept)
-        self.size = sum(packet.size for packet in kept)
+        removed = [packet for packet in self._packets if packet.origin is origin]
+        for packet in removed:
+            self._forget(packet)
+        self._lose(OnSlow.CONFLATE, len(removed))
+        self._packets = deque(packet for packet in self._packets if packet.origin is not origin)
 
-    def _forget(self, index: int) -> None:
-        self.size -= self._packets[index].size
-        del self._packets[index]
+    def _forget(self, packet: Packet) -> None:
+        """A packet does not wait any more."""
+        if packet.origin is not None:
+            self._from_rooms -= 1
+            self.size -= packet.size
 
     def _lose(self, policy: OnSlow, count: int = 1) -> None:
         self.losses[policy] = self.losses.get(policy, 0) + count

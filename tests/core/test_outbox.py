@@ -41,7 +41,7 @@ def test_what_fits_waits_in_order():
     packets = [packet(i, Room(policy)) for i, policy in enumerate(OnSlow)] + [packet(7)]
     assert all(outbox.add(each) for each in packets)
     assert len(outbox) == 5
-    assert outbox.size == sum(each.size for each in packets)
+    assert outbox.size == sum(each.size for each in packets[:4]), "what rooms have sent"
     assert take_all(outbox) == packets
     assert outbox.size == 0
     assert outbox.losses == {}
@@ -108,6 +108,20 @@ def test_what_has_no_room_is_never_dropped():
     assert outbox.losses == {}
 
 
+@pytest.mark.parametrize("policy", OnSlow)
+def test_what_has_no_room_brings_no_policy_upon_a_room(policy):
+    """A handler that sends many messages is ahead of its client by more than a room's bound: that is not the room's."""
+    outbox, room = Outbox(2, 1000), Room(policy)
+    own = [packet(100) for _ in range(20)]
+    assert all(outbox.add(each) for each in own)
+    told = [packet(1, room), packet(2, room)]
+    assert all(outbox.add(each) for each in told)
+    assert outbox.losses == {}
+    assert outbox.take(1) == own[:1]
+    assert take_all(outbox) == own[1:] + told
+    assert outbox.size == 0
+
+
 def test_taking_stops_at_the_bytes_and_takes_one_at_least():
     outbox = Outbox(100, 1_000_000)
     packets = [packet(1000) for _ in range(10)]
@@ -163,26 +177,30 @@ def test_bounds_hold_order_is_kept_and_every_packet_is_accounted_for(steps):
         if isinstance(step, int):
             taken += outbox.take(step)
         else:
-            before = (len(outbox), outbox.size)
+            before = (from_rooms(outbox), outbox.size)
             each = packet(step[1], step[0])
             offered.append(each)
             refused += not outbox.add(each)
             check_growth(outbox, each, before)
         waiting = list(outbox._packets)
-        assert outbox.size == sum(each.size for each in waiting)
+        assert outbox.size == sum(each.size for each in waiting if each.origin is not None)
         assert len(offered) == len(taken) + len(waiting) + sum(outbox.losses.values())
         assert outbox.losses.get(OnSlow.DISCONNECT, 0) == refused
     left = take_all(outbox)
     check_fate(offered, taken + left, outbox)
 
 
+def from_rooms(outbox: Outbox) -> int:
+    return sum(each.origin is not None for each in outbox._packets)
+
+
 def check_growth(outbox: Outbox, added: Packet, before: tuple[int, int]) -> None:
-    """Beyond the bounds goes only what its sender waits for, and the one newest of a room that conflates."""
-    if len(outbox) <= MAX_PACKETS and outbox.size <= MAX_BYTES:
+    """Beyond the bounds goes only the one newest of a room that conflates; what has no room is bounded elsewhere."""
+    if from_rooms(outbox) <= MAX_PACKETS and outbox.size <= MAX_BYTES:
         return
     conflating = Counter(each.origin for each in outbox._packets if each.origin is not None)
-    grew = len(outbox) > before[0] or outbox.size > before[1]
-    if grew and added.origin is not None:
+    if from_rooms(outbox) > before[0] or outbox.size > before[1]:
+        assert added.origin is not None
         assert added.origin.on_slow is OnSlow.CONFLATE
         assert conflating[added.origin] == 1
 
