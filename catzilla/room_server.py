@@ -100,12 +100,12 @@ class HookTurn(Turn):
         with self._lock:
             waiting = self._waiting
             if len(waiting) >= MAX_WAITING:
-                opposite = next((each for each in waiting if each[0] == identity and each[2] is not arrived), None)
                 if not self._warned:
                     self._warned = True
                     logger.warning("room=%r: its hooks do not keep up; who comes and goes is left out", self._name)
-                if opposite is not None:
-                    waiting.remove(opposite)
+                last = next((at for at in reversed(range(len(waiting))) if waiting[at][0] == identity), None)
+                if last is not None:  # it says the opposite, and without the two of them the rest still alternates
+                    del waiting[last]
                     return
             waiting.append((identity, principal, arrived))
 

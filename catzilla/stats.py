@@ -35,6 +35,7 @@ class StreamingStats:
     active_websockets: int
     websocket_messages_received: int
     websocket_messages_sent: int
+    rate_limited: int  # WebSockets closed because they sent more than `message_rate` allows
     slow_disconnects: int  # members whose room disconnects those that do not take what it sends
     slow_dropped: int  # messages that were dropped for newer ones, with `on_slow="drop_oldest"`
     slow_conflated: int  # ... because only the newest is kept, with `on_slow="conflate"`
@@ -94,6 +95,7 @@ def streaming_stats() -> StreamingStats:
         active_websockets=sum(services.websockets for services in servers),
         websocket_messages_received=totals["received"],
         websocket_messages_sent=totals["sent"],
+        rate_limited=totals["rate_limited"],
         slow_disconnects=totals["disconnect"],
         slow_dropped=totals["drop_oldest"],
         slow_conflated=totals["conflate"],
@@ -122,4 +124,5 @@ def _totals(services: Services) -> dict[str, int]:
         "requests": services.requests,
         "received": services.messages_received,
         "sent": services.messages_sent,
+        "rate_limited": services.rate_limited,
     } | {policy.value: count for policy, count in services.fanout.losses.items()}

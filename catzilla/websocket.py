@@ -7,6 +7,7 @@ and the rooms' (`rooms.py`).
 from __future__ import annotations
 
 import json
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,11 @@ from catzilla._core.ws_connection import WebSocketConnection
 from catzilla.errors import Disconnected, InvalidMessage, RateLimited
 from catzilla.json_text import to_json
 from catzilla.request import Request
-from catzilla.rooms import Room, Rooms
+from catzilla.rooms import Room, Rooms, check_name
+
+# Guards that what a WebSocket knows of its rooms changes together with what is posted to the loop, whichever threads
+# join and leave. One for all: it is held for a few instructions.
+_memberships = threading.Lock()
 
 
 class WebSocket:
@@ -160,23 +165,26 @@ class WebSocket:
         and `ValueError` for a name that is none or for more than `max_rooms` rooms.
         """
         name = room.name if isinstance(room, Room) else room
+        check_name(name)
         self._connection.check_open()
-        self._rooms.check_join(name, self.principal, self.request)
-        names = self._names
-        if names is None:
-            names = self._names = {}
-        if name in names:
+        if self._names is not None and name in self._names:
             return
         limit = self._connection.services.limits.max_rooms
-        if len(names) >= limit:
+        if len(self._names or ()) >= limit:
             raise ValueError(f"this connection is in {limit} rooms already (max_rooms): leave one first")
+        # Before the room's hook, which may ask a database: also a join that is refused in the end counts.
         if self._joins is not None and (wait := self._joins.take(monotonic())) > 0:
             raise RateLimited("this connection joins rooms more often than join_rate allows", wait)
-        names[name] = None
-        self._rooms.join(self._connection, name)
+        self._rooms.check_join(name, self.principal, self.request)
+        with _memberships:
+            if self._names is None:
+                self._names = {}
+            self._names[name] = None
+            self._rooms.join(self._connection, name)
 
     def leave(self, room: str | Room) -> None:
         """Leave a room; being in it no more, or never, is fine. [any thread]"""
         name = room.name if isinstance(room, Room) else room
-        if self._names is not None and self._names.pop(name, self) is None:
-            self._rooms.leave(self._connection, name)
+        with _memberships:
+            if self._names is not None and self._names.pop(name, self) is None:
+                self._rooms.leave(self._connection, name)

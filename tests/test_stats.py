@@ -30,6 +30,7 @@ class Services:
         self.websockets = 2
         self.messages_received = 7
         self.messages_sent = 9
+        self.rate_limited = 3
         self.fanout = SimpleNamespace(losses=dict.fromkeys(OnSlow, 0) | {OnSlow.CONFLATE: 4})
 
     def statistics(self) -> WorkerStatistics:
@@ -77,6 +78,7 @@ def test_what_is_live(server):
     assert (figures.connections, figures.total_requests) == (3, 10)
     assert figures.active_websockets == 2
     assert (figures.websocket_messages_received, figures.websocket_messages_sent) == (7, 9)
+    assert figures.rate_limited == 3
     assert (figures.slow_conflated, figures.slow_dropped, figures.slow_disconnects, figures.slow_gaps) == (4, 0, 0, 0)
     assert (figures.threads, figures.idle_threads) == (4 + 3, 1 + 2)
     assert (figures.queued_requests, figures.queued_callbacks) == (2, 5)

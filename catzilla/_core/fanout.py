@@ -119,8 +119,6 @@ class Fanout:
         self._presence_delay = presence_delay
         self.rooms: dict[str, RoomMembers] = {}
         self.losses = dict.fromkeys(OnSlow, 0)  # packets given up and members disconnected, by policy
-        self.published = 0  # messages that have reached this server
-        self.deliveries = 0  # packets that were made out to members
         self._dirty: list[Member] = []  # with something in their bursts
         self._batches: list[tuple[RoomMembers, Batch]] = []  # of this turn
         self._flushing = False
@@ -258,7 +256,6 @@ class Fanout:
             self._lag_bytes -= len(publication.payload) + MESSAGE_COST
             if self._lagging and self._has_caught_up():
                 self._lag_room.notify_all()
-        self.published += 1
         room = self.rooms.get(publication.stream)
         if room is None:
             return
@@ -269,7 +266,6 @@ class Fanout:
                 batch = room.batches[kind] = self._open_batch(members)
                 self._batches.append((room, batch))
             batch.add(packet, publication.exclude)
-            self.deliveries += len(members)
         if not self._flushing:
             self._flush_soon()
 

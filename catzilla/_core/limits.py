@@ -109,7 +109,8 @@ class Limits:
     connect_rate: float = limit(
         0.0,
         unit="sockets",
-        why="most WebSockets a second from one address, with bursts of 5 s; 0 is any",
+        why="most WebSockets a second from one address, with bursts of 5 s; 0 is any. Behind a proxy all clients have "
+        "its address, and those of a Unix socket have none and are not limited",
     )
 
     @property

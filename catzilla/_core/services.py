@@ -43,6 +43,7 @@ class Services:
     websockets: int = 0  # open now
     messages_received: int = 0  # of WebSockets, ever
     messages_sent: int = 0  # the same, as far as the transport
+    rate_limited: int = 0  # WebSockets that were closed because they sent too many messages, ever
     node: str = field(default_factory=lambda: secrets.token_hex(4))  # this server, in the ids of its connections
     stopping: bool = False
     empty: asyncio.Event = field(default_factory=asyncio.Event)  # set when the last connection is gone

@@ -12,6 +12,7 @@ it, and from then on nothing is sent or received but what closes; `_ending` says
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 from catzilla._core.clock import monotonic
 from catzilla._core.codes import ABNORMAL, GOING_AWAY, RATE_LIMITED, UNAUTHENTICATED, check_close
@@ -165,9 +166,14 @@ class WebSocketConnection(WebSocketOutput):
         if self.ended is not None:
             return  # closing: what was on its way is not handled any more
         self._services.messages_received += len(messages)
-        if self._bucket is not None and not all(self._bucket.take(monotonic()) <= 0 for _ in messages):
-            self.begin_close(RATE_LIMITED, "more messages than this server takes")
-            return
+        if self._bucket is not None:
+            allowed = self._allowed(self._bucket, messages)
+            if len(allowed) < len(messages):
+                if allowed:
+                    self._handling.arrived(allowed)
+                self._services.rate_limited += 1
+                self.begin_close(RATE_LIMITED, "more messages than this server takes")
+                return
         if not self._handling.arrived(messages) and self._reading and not self._has_left:
             self._reading = False
             self._transport.pause_reading()
@@ -175,6 +181,11 @@ class WebSocketConnection(WebSocketOutput):
             # A linear handler may have caught up meanwhile: it looks at `_reading` after it has taken a message, we at
             # its inbox after that was set, so one of us sees the other.
             self._handling.caught_up()
+
+    def _allowed(self, bucket: Bucket, messages: list[str | bytes]) -> list[str | bytes]:
+        """As many of the messages, from the first, as the rate allows."""
+        now = monotonic()
+        return list(itertools.takewhile(lambda _: bucket.take(now) <= 0, messages))
 
     def receive(self, timeout: float | None) -> str | bytes:
         """See `SocketHandling.receive`. [the linear handler's thread]"""

@@ -134,15 +134,12 @@ def test_each_encoding_is_made_once_and_shared(stage):
     assert (FakeMember.encodings, OtherMember.encodings) == (1, 1)
     assert len({id(unpacked(member.burst, member.id)[0]) for member in plain}) == 1
     assert len({id(unpacked(member.burst, member.id)[0]) for member in plain + others}) == 2
-    assert stage.fanout.deliveries == 9
-    assert stage.fanout.published == 1
 
 
 def test_nothing_is_encoded_where_nobody_is(stage):
     stage.publish(b"x")
     assert FakeMember.encodings == 0
     assert stage.loop.turn() == 0
-    assert (stage.fanout.published, stage.fanout.deliveries) == (1, 0)
 
 
 def test_the_excluded_one_gets_the_rest_of_the_turn(stage):

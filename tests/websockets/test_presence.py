@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from catzilla import Catzilla
+from catzilla import Catzilla, room_server
 from tests.promises.helpers import PATIENCE, eventually, services_of
 from tests.websockets.room_helpers import (
     Calls,
@@ -176,6 +176,45 @@ def test_a_slow_hook_delays_neither_messages_nor_other_rooms(app, door, live_ser
     finally:
         release.set()
     assert calls.wait(2) == [("news", "alice"), ("lobby", "alice")]
+
+
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_hooks_that_do_not_keep_up_are_left_with_the_truth(app, door, live_server, monkeypatch, times, stays):
+    """Whoever keeps a list from what the hooks say must not keep a ghost: what is left out are pairs."""
+    monkeypatch.setattr(room_server, "MAX_WAITING", 3)
+    entered, release, calls = threading.Event(), threading.Event(), Calls()
+
+    @app.room("lobby").on_join
+    def joined(principal):
+        if principal == "blocker":
+            entered.set()
+            release.wait(PATIENCE)
+        calls(("join", principal))
+
+    @app.room("lobby").on_leave
+    def left(principal):
+        calls(("leave", principal))
+
+    live = live_server(app, presence_delay=0)
+    try:
+        door.open(live, "/as/blocker").ws.join("lobby")
+        assert entered.wait(PATIENCE)
+        goer, stayer = door.open(live, "/as/goer"), door.open(live, "/as/stayer")
+        for _ in range(times):
+            goer.ws.join("lobby")
+            goer.ws.leave("lobby")
+            app.room("lobby").count()  # behind both, on the loop
+        stayer.ws.join("lobby")
+        if stays:
+            goer.ws.join("lobby")
+        app.room("lobby").count()
+    finally:
+        release.set()
+    eventually(lambda: holds_no_thread(live), "the hooks have run")
+    for name, is_there in (("goer", stays), ("stayer", True)):
+        mine = [what for what, who in calls.so_far if who == name]
+        assert mine == ["join", "leave"] * (len(mine) // 2) + ["join"] * is_there, f"{name}: {mine}"
 
 
 def test_a_hook_that_raises_is_logged_and_the_next_one_runs(app, door, live_server, caplog):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from catzilla import Catzilla, RateLimited
+from catzilla import Catzilla, Forbidden, RateLimited, streaming_stats
 from catzilla._core.limits import Limits
 from catzilla.testing import WebSocketClosed, raw_frame
 from tests.promises.helpers import PATIENCE, eventually, services_of
@@ -97,6 +97,15 @@ def test_the_burst_is_five_seconds_worth(app, handled, live_server):
     assert handled.wait(2) == ["the first", ("end", 4013)]
 
 
+def test_what_came_before_the_one_too_many_is_handled_though_it_came_in_one_read(app, handled, live_server):
+    before = streaming_stats().rate_limited
+    client = live_server(app, message_rate=2).websocket("/callbacks")  # ten at once
+    client.send_raw(b"".join(raw_frame(1, str(i).encode()) for i in range(12)))
+    assert close_of(client)[0] == 4013
+    assert handled.wait(11) == [*(str(i) for i in range(10)), ("end", 4013)]
+    assert streaming_stats().rate_limited == before + 1
+
+
 def test_fragments_are_one_message_and_control_frames_none(app, handled, live_server):
     client = live_server(app, message_rate=SLOWLY).websocket("/callbacks")
     for _ in range(20):
@@ -146,6 +155,18 @@ def test_joining_what_is_joined_takes_nothing(app, live_server):
         peer.ws.join("r1")
     assert math.isclose(limited.value.after, 1 / SLOWLY, rel_tol=0.2)
     other.ws.join("r1")
+
+
+def test_a_join_that_is_refused_counts(app, live_server):
+    asked = Calls()
+    app.room("locked").authorize(lambda principal, request: asked("asked") and False)
+    peer = Door(app).open(live_server(app, join_rate=SLOWLY))
+    with pytest.raises(Forbidden):
+        peer.ws.join("locked")
+    for _ in range(5):
+        with pytest.raises(RateLimited):
+            peer.ws.join("locked")
+    assert asked.so_far == ["asked"], "a hook may be dear"
 
 
 def test_joins_that_nobody_catches_close_with_4013(app, live_server):
