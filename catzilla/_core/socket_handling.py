@@ -11,7 +11,6 @@ Who owns what. The loop appends to `inbox` and counts `received`; the handler's 
 from __future__ import annotations
 
 import contextvars
-import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from catzilla._core.current import current
 from catzilla._core.errors import Disconnected
 from catzilla._core.turns import Turn, Turns
 from catzilla._core.upgrade import SocketHandler
+from catzilla._core.waits import Signal
 
 if TYPE_CHECKING:
     from catzilla._core.ws_connection import WebSocketConnection
@@ -58,7 +58,7 @@ class SocketHandling(Turn):
         self.handled = 0
         self._opened = False  # the handler was called
         self._closed = False  # all is said and done
-        self._arrival: threading.Condition | None = None  # that `receive` waits on
+        self._arrival: Signal | None = None  # that `receive` waits on
 
     @property
     def name(self) -> str:
@@ -75,7 +75,8 @@ class SocketHandling(Turn):
             return False
         self._handler.bind(self._connection)
         self.inbox = deque()
-        self._arrival = threading.Condition()
+        self._arrival = Signal()
+        self._connection.waits.watch(self._arrival)
         self.turns.start_linear(self._run_linear)
         return True
 
@@ -202,10 +203,12 @@ class SocketHandling(Turn):
             try:
                 message = inbox.popleft()
             except IndexError:
-                if not connection.waits.wait_for(arrival, lambda: inbox, timeout):
+                if not connection.waits.wait_watched(arrival, inbox.__len__, timeout):
                     raise TimeoutError(f"no message within {timeout:g} s") from None
             else:
                 break
+        if inbox:
+            arrival.notify_all()  # another thread may receive as well
         self.handled += len(message)
         if not connection.is_reading and not self._is_over(2):
             self.turns.handle.post(self.caught_up)

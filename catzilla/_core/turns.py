@@ -34,6 +34,7 @@ from catzilla._core.current import current
 from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.pace import Pace
+from catzilla._core.waits import Signal
 from catzilla._core.workers import IDLE, TICK, Worker, Workers
 
 logger = logging.getLogger("catzilla")
@@ -79,7 +80,7 @@ class Turns:
         self._boost = 1
         self._ticking = False
         self._linear = 0
-        self._arrivals: list[threading.Condition] = []  # to be notified at the end of this turn of the loop
+        self._arrivals: list[Signal] = []  # to be notified at the end of this turn of the loop
         self._became_idle: asyncio.Event | None = None  # while somebody waits for it
 
     @property
@@ -220,7 +221,7 @@ class Turns:
         self._linear -= 1
         self._check_idle()
 
-    def notify(self, arrival: threading.Condition) -> None:
+    def notify(self, arrival: Signal) -> None:
         """Wake the linear handler that waits there, at the end of the loop's turn, as `submit` does. [loop thread]"""
         self._arrivals.append(arrival)
         if len(self._arrivals) == 1:
@@ -229,8 +230,7 @@ class Turns:
     def _notify(self) -> None:
         arrivals, self._arrivals = self._arrivals, []
         for arrival in arrivals:
-            with arrival:
-                arrival.notify_all()
+            arrival.notify_all()
 
     # The end.
 

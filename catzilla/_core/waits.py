@@ -6,11 +6,42 @@ client's leaving and by the server's stopping. Whoever wants to park a blocked h
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
 from catzilla._core.clock import monotonic
 from catzilla._core.errors import Disconnected
+
+
+class Signal:
+    """A condition that wakes one waiter at a time: what a `threading.Condition` does, at a fifth of its price.
+
+    The lock is a token: who notifies puts it there, a waiter takes it. A token that was put there before anybody waited
+    is taken at once, and the predicate is looked at once more, so no wake-up is lost. Where several wait, each passes
+    it on.
+    """
+
+    __slots__ = ("_token",)
+
+    def __init__(self) -> None:
+        self._token = threading.Lock()
+        self._token.acquire()
+
+    def __enter__(self) -> bool:
+        return True
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the token is there (True) or `timeout` seconds have passed (False). [any thread but the loop]"""
+        return self._token.acquire(timeout=-1 if timeout is None else timeout)
+
+    def notify_all(self) -> None:
+        """Put the token there, if it is not. [any thread]"""
+        with contextlib.suppress(RuntimeError):
+            self._token.release()
 
 
 class Waits:
@@ -25,7 +56,7 @@ class Waits:
     __slots__ = ("_conditions", "_interrupted")
 
     def __init__(self) -> None:
-        self._conditions: tuple[threading.Condition, ...] = ()
+        self._conditions: tuple[threading.Condition | Signal, ...] = ()
         self._interrupted: Disconnected | None = None
 
     @property
@@ -40,28 +71,40 @@ class Waits:
             raise Disconnected(self._interrupted.code, self._interrupted.reason)
 
     def wait_for(
-        self, condition: threading.Condition, predicate: Callable[[], object], timeout: float | None = None
+        self, condition: threading.Condition | Signal, predicate: Callable[[], object], timeout: float | None = None
     ) -> bool:
         """Block until `predicate()` holds (True) or `timeout` seconds have passed (False). [worker thread]
 
         `condition` must not be held by the caller; `predicate` is called with it held. Raises `Disconnected` when
         the client leaves or the server stops first.
         """
-        deadline = None if timeout is None else monotonic() + timeout
-        with _lock:
-            self._conditions = (*self._conditions, condition)
+        self.watch(condition)
         try:
-            with condition:
-                while not predicate():
-                    self.check()
-                    left = None if deadline is None else deadline - monotonic()
-                    if left is not None and left <= 0:
-                        return False
-                    condition.wait(left)
-                return True
+            return self.wait_watched(condition, predicate, timeout)
         finally:
             with _lock:
                 self._forget(condition)
+
+    def watch(self, condition: threading.Condition | Signal) -> None:
+        """Have whoever waits there woken by the end, for good: for a thread that waits again and again. [any thread]"""
+        with _lock:
+            self._conditions = (*self._conditions, condition)
+
+    def wait_watched(
+        self, condition: threading.Condition | Signal, predicate: Callable[[], object], timeout: float | None = None
+    ) -> bool:
+        """As `wait_for`, where `watch` has been called before. [worker thread]"""
+        deadline = None if timeout is None else monotonic() + timeout
+        with condition:
+            while not predicate():
+                if self._interrupted is not None:
+                    condition.notify_all()  # a `Signal` has woken this one alone
+                    self.check()
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    return False
+                condition.wait(left)
+            return True
 
     def interrupt(self, error: Disconnected) -> None:
         """Wake every waiter with `error`, now and from now on. Calling twice keeps the first. [loop thread]"""
@@ -72,7 +115,7 @@ class Waits:
             with condition:
                 condition.notify_all()
 
-    def _forget(self, condition: threading.Condition) -> None:
+    def _forget(self, condition: threading.Condition | Signal) -> None:
         conditions = list(self._conditions)
         conditions.remove(condition)
         self._conditions = tuple(conditions)

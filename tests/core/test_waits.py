@@ -9,7 +9,7 @@ import pytest
 
 from catzilla._core import waits as waits_module
 from catzilla._core.errors import Disconnected
-from catzilla._core.waits import Waits
+from catzilla._core.waits import Signal, Waits
 
 
 class Waiter(threading.Thread):
@@ -189,3 +189,42 @@ def test_waits_of_different_requests_do_not_touch_each_other():
     assert isinstance(waiter.finish(), Disconnected)
     assert waits_module._lock.acquire(blocking=False)
     waits_module._lock.release()
+
+
+# A signal does what a condition does.
+
+
+def test_a_token_that_came_before_the_wait_is_not_lost():
+    signal, taken = Signal(), []
+    signal.notify_all()
+    signal.notify_all()
+    assert Waits().wait_for(signal, lambda: taken or taken.append("looked once"), 10) is True
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_whoever_waits_for_a_signal_is_interrupted(count):
+    waits, signal = Waits(), Signal()
+    waiters = [Waiter(waits, condition=signal) for _ in range(count)]
+    for waiter in waiters:
+        assert waiter.asked.wait(10)
+    waits.interrupt(Disconnected())
+    assert all(isinstance(waiter.finish(), Disconnected) for waiter in waiters)
+
+
+def test_a_signal_wakes_the_waiter_and_times_out():
+    waiter = Waiter(Waits(), condition=Signal())
+    assert waiter.asked.wait(10)
+    waiter.holds = True
+    waiter.condition.notify_all()
+    assert waiter.finish() is True
+    assert Waits().wait_for(Signal(), lambda: False, 0.01) is False
+
+
+def test_what_is_watched_is_interrupted_between_two_waits_too():
+    waits, signal = Waits(), Signal()
+    waits.watch(signal)
+    signal.notify_all()
+    assert waits.wait_watched(signal, lambda: True) is True
+    waits.interrupt(Disconnected())
+    with pytest.raises(Disconnected):
+        waits.wait_watched(signal, lambda: False)

@@ -11,6 +11,7 @@ from catzilla import Disconnected, HTTPError, InvalidMessage, SlowConsumer
 from catzilla.testing import HandshakeRefused, WebSocketClosed, raw_frame
 from tests.promises.helpers import PATIENCE, eventually, services_of
 from tests.websockets.helpers import CLOSE, TEXT, closed_with, sockets_of, wait_forgotten
+from tests.websockets.room_helpers import Calls
 
 
 def failures(caplog) -> list[str]:
@@ -455,3 +456,28 @@ def test_close_code_of_a_test_client(app, live_server):
     with pytest.raises(WebSocketClosed) as end:
         client.receive()
     assert (end.value.code, end.value.reason) == (4321, "so")
+
+
+def test_two_threads_that_receive_share_the_messages_and_both_learn_of_the_end(app, live_server):
+    got, ended = Calls(), Calls()
+
+    @app.websocket("/two")
+    def two(ws):
+        def receive():
+            try:
+                while True:
+                    got(ws.receive())
+            except Disconnected as error:
+                ended(error.code)
+
+        threads = [threading.Thread(target=receive) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+
+    client = live_server(app).websocket("/two")
+    client.send_raw(b"".join(raw_frame(TEXT, str(i).encode()) for i in range(200)))
+    assert sorted(got.wait(200), key=int) == [str(i) for i in range(200)]
+    client.close()
+    assert ended.wait(2) == [1000, 1000]
