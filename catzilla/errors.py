@@ -91,10 +91,17 @@ class MissingField(HTTPError, KeyError):
 
 
 class Forbidden(HTTPError):
-    """The client may not do that, a room it may not join: 403, or the close code 4503 on a WebSocket."""
+    """The client may not do that, a room it may not join: 403, or the close code 4503 on a WebSocket.
 
-    def __init__(self, detail: str = "") -> None:
+    `why` is not for the client: it takes the place of `detail` in logs and in `str(error)`.
+    """
+
+    def __init__(self, detail: str = "", *, why: str = "") -> None:
         super().__init__(403, detail)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.status_code} {self.why or self.detail}"
 
 
 class InvalidMessage(CatzillaError, ValueError):

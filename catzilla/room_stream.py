@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from catzilla._core.messages import Feed
 from catzilla._core.publication import Position, Publication
-from catzilla.errors import HTTPError
+from catzilla.auth import seconds_left
+from catzilla.errors import Forbidden, HTTPError
 from catzilla.origins import check_origins, origin_allowed
 from catzilla.request import Request
 from catzilla.response import Response
@@ -58,6 +59,7 @@ class RoomStream(Response):
             identity=self._identity,
             principal=self._principal,
             heartbeat=self._heartbeat_seconds,
+            expires_in=seconds_left(self._principal),  # again: the handler may have kept the response for a while
         )
 
     def _start(self, stream: Any) -> bytes:
@@ -114,6 +116,19 @@ def check_event_origin(request: Request, origins: Sequence[str] | str | None) ->
         origin,
     )
     raise HTTPError(403, "this origin may not read this stream")
+
+
+def check_reader(rooms: Rooms, name: str, principal: Any, request: Request) -> None:
+    """Refuse whoever may not join a room. One that nobody may is a mistake, which only the log explains.
+
+    Raises: as `Rooms.check_join`.
+    """
+    try:
+        rooms.check_join(name, principal, request)
+    except Forbidden as refusal:
+        if rooms.config(name).authorize is None:
+            logger.warning("event stream refused: path=%r: %s", request.path, refusal.why)
+        raise
 
 
 def last_event_id(request: Request) -> str | None:

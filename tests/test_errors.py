@@ -16,6 +16,17 @@ def test_an_http_error_carries_status_detail_and_headers():
     assert pickle.loads(pickle.dumps(error)).detail == "no such item"
 
 
+def test_forbidden_has_a_text_for_the_client_and_one_for_the_log():
+    assert str(errors.Forbidden()) == "403 Forbidden"
+    assert str(errors.Forbidden("not you")) == "403 not you"
+    error = errors.Forbidden("not you", why="you are not on the list")
+    assert (error.detail, error.why, str(error)) == (
+        "not you",
+        "you are not on the list",
+        "403 you are not on the list",
+    )
+
+
 @pytest.mark.parametrize(("status", "detail"), [(404, "Not Found"), (503, "Service Unavailable"), (499, "Error")])
 def test_the_detail_is_the_phrase_of_the_status_if_left_out(status, detail):
     assert errors.HTTPError(status).detail == detail

@@ -21,6 +21,7 @@ from catzilla._core.messages import Feed
 from catzilla._core.outbox import Outbox, Packet
 from catzilla._core.publication import Position, Publication
 from catzilla._core.stream import ITEM_COST, Sink, State, Stream
+from catzilla._core.timers import Timer
 from catzilla._core.waits import Waits
 
 TAKEN_BYTES = 256 * KIB  # of what waited, handed to the transport at once
@@ -29,7 +30,19 @@ TAKEN_BYTES = 256 * KIB  # of what waited, handed to the transport at once
 class FedStream(Stream):
     """One event stream of a room. Is a `fanout.Member`."""
 
-    __slots__ = ("_feed", "_outbox", "_waits", "id", "identity", "burst", "fanout", "principal", "replayed", "rooms")
+    __slots__ = (
+        "_expiry",
+        "_feed",
+        "_outbox",
+        "_waits",
+        "burst",
+        "fanout",
+        "id",
+        "identity",
+        "principal",
+        "replayed",
+        "rooms",
+    )
 
     def __init__(
         self,
@@ -55,6 +68,7 @@ class FedStream(Stream):
         self.fanout = fanout
         self._waits = waits
         self._outbox: Outbox | None = None
+        self._expiry: Timer | None = None
 
     def begin(self, head: bytes, framing: Framing, remaining: int | None) -> None:
         """See `Stream`. Membership begins with the response: nothing is published in between."""
@@ -62,6 +76,26 @@ class FedStream(Stream):
         opening = self._feed.start(self)
         if opening:
             self._put([opening])
+        if self._feed.expires_in is not None:
+            self._expiry = self.bridge.timers.call_later(self._feed.expires_in, self.end)
+
+    def end(self) -> None:
+        """Leave the room. What it has published so far still leaves, and then the response ends as a whole one: an
+        `EventSource` comes back, and is asked anew who it is. [loop thread]"""
+        if self.rooms is not None:
+            self.flush()
+        if self.rooms is None:  # it ends already; or the last message was the one too many
+            return
+        self.fanout.gone(self)
+        if self._outbox is None:
+            self._over(False)
+
+    def closed(self) -> None:
+        """See `Stream`."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        super().closed()
 
     def encode(self, publication: Publication, room: RoomMembers) -> Packet:
         """See `fanout.Member`."""
@@ -112,6 +146,8 @@ class FedStream(Stream):
             self._outbox = None
             items += [self._feed.gap] * len(outbox.gapped)
         self._put(items)
+        if self._outbox is None and self.rooms is None:  # see `end`: nothing follows any more
+            self._over(False)
 
     def _interrupt(self, error: Disconnected) -> None:
         self.fanout.gone(self)

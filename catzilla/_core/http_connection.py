@@ -16,6 +16,7 @@ from catzilla._core.body import IncomingBody
 from catzilla._core.clock import monotonic
 from catzilla._core.dispatch import OVERLOADED, Exchange
 from catzilla._core.errors import BodyTooLarge, Disconnected, LocalProtocolError, RemoteProtocolError
+from catzilla._core.fed_stream import FedStream
 from catzilla._core.http1 import (
     NEED_DATA,
     BodyData,
@@ -351,10 +352,13 @@ class HTTPConnection(HTTPResponses):
     def stop(self) -> None:
         """The server is stopping: end what has no end of its own, and let the rest finish.
 
-        An idle connection is closed. An event stream is cut: its client comes back by itself.
+        An idle connection is closed, and a room's event stream ended. A generator's is cut, whose next item nobody can
+        tell. The clients of both come back by themselves; after a cut a browser complains.
         """
         if self.is_idle:
             self._finish()
+        elif isinstance(self._stream, FedStream):
+            self._stream.end()
         elif self._stream is not None and self._stream.heartbeat is not None:
             self.stop_now()
 

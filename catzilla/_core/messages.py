@@ -103,7 +103,8 @@ class Feed:
     """An event stream that the loop itself feeds with what is published: it needs no thread. [loop thread]
 
     `start` makes the stream a member of its room and returns what comes first; `encode` makes an event of a
-    publication; `gap` is the event that tells of what was left out for a client that was too slow.
+    publication; `gap` is the event that tells of what was left out for a client that was too slow. The stream ends by
+    itself after `expires_in` seconds.
     """
 
     start: Callable[[Any], bytes]
@@ -112,6 +113,7 @@ class Feed:
     identity: Hashable = None
     principal: Any = None
     heartbeat: float | None = None
+    expires_in: float | None = None
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from catzilla._core.http1 import LAST_CHUNK
 from catzilla._core.http_connection import EVENTS_A_TURN, PIPELINE_BYTES
 from catzilla._core.http_responses import JOIN_BELOW
 from catzilla._core.limits import Limits
-from catzilla._core.messages import FileSpan, Reply, Source
+from catzilla._core.messages import Feed, FileSpan, Reply, Source
 from catzilla._core.pulled_stream import Pause
 from catzilla._core.stream import State
 from catzilla._core.wire import LINGER, Wire
@@ -45,6 +45,11 @@ def uploads(bench):
 
 def stream(*items, **source) -> Reply:
     return Reply(200, [], Source(Tracked().items(*items), **source))
+
+
+def feed() -> Reply:
+    """A room's event stream, as far as a connection is concerned."""
+    return Reply(200, [], Feed(start=lambda stream: b"opening", encode=lambda publication: b"", gap=b"", heartbeat=0))
 
 
 def gone(line: Line) -> bool:
@@ -996,6 +1001,73 @@ def test_an_event_stream_that_begins_while_stopping_is_cut(line):
     line.services.stopping = True
     line.run(stream(b"x", Pause(1), event_stream=True))
     assert line.transport.aborted
+
+
+FED = b"7\r\nopening\r\n"
+
+
+def test_the_event_stream_of_a_room_ends_as_a_whole_response(line):
+    line.receive(GET)
+    line.run(feed())
+    assert line.sent == STREAM_HEAD + FED
+    line.services.stopping = True
+    line.connection.stop()
+    line.bench.settle()
+    assert line.sent == LAST_CHUNK
+    assert gone(line)
+    assert not line.transport.aborted
+    assert line.log.records[0].complete
+    assert line.bench.bridge.streams == set()
+
+
+def test_the_event_stream_of_a_room_that_begins_while_stopping_ends_at_once(line):
+    line.receive(GET)
+    line.services.stopping = True
+    line.run(feed())
+    assert line.sent == STREAM_HEAD.replace(b"chunked\r\n", b"chunked\r\nconnection: close\r\n") + FED + LAST_CHUNK
+    assert gone(line)
+    assert not line.transport.aborted
+
+
+def test_the_event_stream_of_a_room_to_http_1_0_ends_with_the_connection(line):
+    line.receive(OLD)
+    line.run(feed())
+    line.services.stopping = True
+    line.connection.stop()
+    line.bench.settle()
+    assert line.sent.endswith(b"\r\n\r\nopening")
+    assert gone(line)
+    assert not line.transport.aborted, "by a reset it would look like a failure"
+
+
+def test_head_of_the_event_stream_of_a_room(line):
+    line.receive(HEAD_REQUEST)
+    line.run(feed())
+    assert line.sent.endswith(b"\r\n\r\n")
+    line.connection.stop()
+    assert gone(line)
+    assert not line.transport.aborted
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_the_event_stream_of_a_room_waits_for_its_client_until_there_is_no_more_time(line, reads):
+    line.receive(GET)
+    line.transport.blocked = True
+    line.run(feed())
+    line.services.stopping = True
+    line.connection.stop()
+    line.bench.settle()
+    assert not line.transport.closing
+    if reads:
+        line.transport.unblock()
+        line.bench.settle()
+        assert line.sent == STREAM_HEAD + FED + LAST_CHUNK
+    else:
+        line.connection.stop_now()
+    assert gone(line)
+    assert line.transport.aborted is not reads
+    assert line.log.records[0].complete is reads
+    assert line.bench.bridge.streams == set()
 
 
 def test_stopping_now_interrupts_whoever_waits(line):

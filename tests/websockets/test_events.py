@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import threading
+import time
+import weakref
 from time import monotonic
 
 import pytest
 
-from catzilla import Catzilla, Position, streaming_stats
-from tests.promises.helpers import RawClient, eventually, services_of
-from tests.websockets.room_helpers import Door, holds_no_thread, on_loop, received
+from catzilla import Catzilla, EventStream, Position, sleep, streaming_stats
+from catzilla.testing import IncompleteBody
+from tests.promises.helpers import PATIENCE, RawClient, eventually, get, services_of, streams_of
+from tests.websockets.room_helpers import Calls, Door, holds_no_thread, on_loop, received
 
 READERS = 200
+SHORT = 0.2  # seconds, of a principal that expires while a test waits for it
 
 
 @pytest.fixture
@@ -197,15 +203,6 @@ def test_leaving_is_noticed(app, live, leave):
     assert next(stay).data == "who is there"
 
 
-def test_stopping_ends_the_streams_at_once(app, live_server):
-    live = live_server(app, shutdown_grace=30)
-    for _ in range(20):
-        live.events("/events/plain")
-    began = monotonic()
-    live.server.stop()
-    assert monotonic() - began < 5
-
-
 def test_head_has_the_head_and_joins_nothing(app, live):
     answer = live.head("/events/plain")
     assert answer.status_code == 200
@@ -237,6 +234,188 @@ def test_http_1_0_gets_its_events_too(app, live):
         app.room("plain").publish("old")
         assert b"data: old\n" in client.read_until(b"data: old\n")
     eventually(lambda: app.room("plain").count() == 0, "it is gone")
+
+
+# At a stop. What is cut a browser logs as an error; what ends, it asks for again.
+
+
+def test_stopping_ends_the_streams_at_once_and_as_whole_responses(app, live_server):
+    left = Calls()
+    app.room("plain").on_leave(lambda principal: left("left"))
+    live = live_server(app, shutdown_grace=30)
+    readers = [live.stream("/events/plain") for _ in range(20)]
+    app.room("plain").publish("the last")
+    began = monotonic()
+    live.server.stop()
+    assert monotonic() - began < 5
+    for reader in readers:
+        assert b"data: the last\n" in reader.read_all(), "raises for a response that was cut"
+    assert left.so_far == ["left"] * 20
+
+
+def test_stopping_ends_the_streams_of_http_1_0_without_a_reset(app, live_server):
+    live = live_server(app, shutdown_grace=30)
+    client = RawClient(live, get("/events/plain", version="1.0"))
+    client.read_until(b"retry: 3000\n\n")
+    live.server.stop()
+    assert client.read_to_end() == b""
+
+
+def test_stopping_cuts_the_event_streams_of_generators(app, live_server):
+    @app.get("/generator")
+    def generator():
+        def items():
+            yield "hello"
+            yield sleep(60)
+
+        return EventStream(items())
+
+    live = live_server(app, shutdown_grace=30)
+    with live.stream("/generator") as stream:
+        next(stream)
+        live.server.stop()
+        with pytest.raises(IncompleteBody):
+            stream.read_all()
+
+
+def test_a_stream_that_begins_while_the_server_stops_ends_at_once(app, live_server):
+    running, release = threading.Event(), threading.Event()
+
+    @app.get("/late")
+    def late(request):
+        running.set()
+        assert release.wait(PATIENCE)
+        return app.room("plain").stream(request)
+
+    live = live_server(app)
+    client = RawClient(live, get("/late"))
+    assert running.wait(PATIENCE)
+    live.server.request_stop(grace=30)
+    eventually(lambda: services_of(live).stopping, "the server is stopping")
+    release.set()
+    answer = client.read_to_end()
+    assert b"connection: close\r\n" in answer
+    assert b"\nretry: 3000\n\n" in answer
+    assert answer.endswith(b"\r\n0\r\n\r\n")
+    assert live.server.wait(PATIENCE)
+
+
+@pytest.fixture
+def slow(app, live_server):
+    """A client that does not read, with events in its socket's buffers and more that wait."""
+    app.room("slow", public=True, on_slow="drop_oldest")
+    live = live_server(app)
+    stream = live.stream("/events/slow", receive_buffer_bytes=4096)
+    eventually(lambda: streams_of(live), "the stream has begun")
+    (fed,) = streams_of(live)
+    while not on_loop(live, lambda: fed._outbox is not None and len(fed._outbox) > 3):
+        app.room("slow").publish("x" * 50_000)
+    app.room("slow").publish("the last")
+    return live, stream
+
+
+def test_a_slow_client_does_not_hold_up_the_stop_beyond_the_grace(slow):
+    live, stream = slow
+    began = monotonic()
+    live.server.stop(grace=0.2)
+    assert monotonic() - began < 2.2
+    with pytest.raises(IncompleteBody):
+        stream.read_all()
+
+
+def test_a_slow_client_that_reads_on_within_the_grace_gets_everything(app, slow):
+    live, stream = slow
+    live.server.request_stop(grace=30)
+    eventually(lambda: services_of(live).stopping, "the server is stopping")
+    assert b"data: the last\n" in stream.read_all()
+    assert live.server.wait(PATIENCE)
+
+
+# A principal that expires.
+
+
+@pytest.fixture
+def session(app):
+    """When the principal of `/mine` expires; `seconds` from its first request, where that is not settled."""
+    session = {"seconds": SHORT}
+
+    @app.get("/mine")
+    def mine(request):
+        ends = session.setdefault("ends", time.time() + session["seconds"])
+        return app.room("plain").stream(request, principal={"id": "alice", "expires_at": ends})
+
+    return session
+
+
+def test_a_stream_ends_when_its_principal_expires(app, live, session):
+    with live.connect() as connection:
+        stream = connection.open("GET", "/mine")
+        assert stream.read_all().startswith(b"id: "), "raises for a response that was cut"
+        assert time.time() >= session["ends"] - 0.01
+        assert app.room("plain").count() == 0
+        assert connection.get("/mine").status_code == 401, "on the same connection: it is asked anew"
+    assert services_of(live).bridge.streams == set()
+
+
+def test_a_stream_of_http_1_0_ends_when_its_principal_expires(app, live, session):
+    answer = RawClient(live, get("/mine", version="1.0")).read_to_end()
+    assert answer.endswith(b"\nretry: 3000\n\n")
+    assert app.room("plain").count() == 0
+
+
+def test_who_comes_back_with_new_credentials_has_missed_nothing(app, live):
+    @app.get("/kept")
+    def kept(request):
+        ends = time.time() + (3600 if request.get_header("last-event-id") else SHORT)
+        return app.room("kept").stream(request, principal={"id": "alice", "expires_at": ends})
+
+    with live.stream("/kept") as stream:
+        last = stream.read_all().decode().split("\n")[0].removeprefix("id: ")
+    app.room("kept").publish("missed")
+    with live.events("/kept", last_event_id=last) as events:
+        assert next(events).data == "missed"
+
+
+def test_a_principal_that_has_expired_is_401_and_the_room_is_not_asked(app, live, session):
+    app.room("plain").authorize(lambda principal, request: pytest.fail("asked about somebody who is nobody any more"))
+    session["ends"] = time.time() - 1
+    for refused in (live.get("/mine"), live.head("/mine")):
+        assert refused.status_code == 401
+    assert live.get("/mine").text == "401 Unauthorized\nthe credentials have expired\n"
+    assert app.room("plain").count() == 0
+
+
+def test_a_principal_that_expires_in_the_handler_is_401(app, live):
+    @app.get("/held")
+    def held(request):
+        ends = time.time() + 0.01
+        response = app.room("plain").stream(request, principal={"id": "alice", "expires_at": ends})
+        eventually(lambda: time.time() > ends, "it has expired")
+        return response
+
+    assert live.get("/held").status_code == 401
+
+
+def test_a_stream_is_not_kept_until_its_principal_expires(app, live, session):
+    session["seconds"] = 3600
+    with live.events("/mine") as events:
+        app.room("plain").publish("hello")
+        assert next(events).data == "hello"
+        (stream,) = map(weakref.ref, streams_of(live))
+        assert stream()._expiry.callback is not None
+
+    def is_collected():
+        gc.collect()
+        return stream() is None
+
+    eventually(is_collected, "nothing keeps the stream")
+    assert app.room("plain").count() == 0
+
+
+def test_an_expires_at_that_is_none_is_the_programmers_mistake(app, live, session, caplog):
+    session["ends"] = "tomorrow"
+    assert live.get("/mine").status_code == 500
+    assert "the expires_at of a principal is seconds since 1970 or a datetime" in caplog.text
 
 
 # Origins: a stranger's page with the user's cookies.
