@@ -48,7 +48,7 @@ class Catzilla(RouteDecorators):
     With `production=True` no exception text reaches a client. `show_banner` says at the start where it listens.
     `log_requests` logs a line a response; None means in development only. `secret` signs tickets: give it, or set
     CATZILLA_SECRET, where several processes serve the app; else each makes up its own. `broker` carries what rooms
-    publish; by default it stays within this process.
+    publish; by default it stays within this process. Whoever made a broker closes it: `app.on_shutdown(broker.close)`.
 
     Register everything before it serves; what is registered later may be missed by requests that are under way.
     """
@@ -65,7 +65,7 @@ class Catzilla(RouteDecorators):
         self.show_banner = show_banner
         self.log_requests = log_requests
         self.pipeline = Pipeline(production=production)
-        self.rooms = Rooms(broker if broker is not None else MemoryBroker())
+        self.rooms = Rooms(_checked_broker(broker))
         secret = os.environ.get(SECRET) or None if secret is None else secret
         self.tickets = Tickets(secret, self.rooms.broker.claim)
         self._handshakes = Handshakes(self.rooms)
@@ -144,6 +144,8 @@ class Catzilla(RouteDecorators):
     def user(self, principal: Any) -> User:
         """Every connection of a principal, given by its id or itself. [any thread]
 
+        Ids are compared as text: 5 and "5" are one.
+
         Raises: `TypeError` for a principal without id.
         """
         identity = principal_id(principal)
@@ -216,6 +218,22 @@ class Catzilla(RouteDecorators):
         """Stop every server of this app, gracefully. Returns at once. [any thread]"""
         for server in list(self.servers):
             server.request_stop()
+
+
+def _checked_broker(broker: object) -> Broker:
+    """The broker of an app. Raises: `TypeError` for what is none; its text is not shown, a URL may hold a password."""
+    if broker is None:
+        return MemoryBroker()
+    if isinstance(broker, Broker):
+        return broker
+    if isinstance(broker, type) and issubclass(broker, Broker):
+        name = broker.__name__
+        raise TypeError(f"broker is the class {name}: write an instance, Catzilla(broker={name}(...))")
+    what = f"the class {broker.__name__}" if isinstance(broker, type) else f"of type {type(broker).__name__}"
+    raise TypeError(
+        f"broker is {what}, which is no Broker: write Catzilla(broker=...) with an instance of a subclass of "
+        "catzilla.brokers.Broker, or leave it out to stay within this process"
+    )
 
 
 def _not_called(request: Any, params: Any) -> Any:

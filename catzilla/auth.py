@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, cast
 from urllib.parse import unquote
 from uuid import UUID
 
+from catzilla.errors import HTTPError
 from catzilla.request import Request
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
@@ -46,11 +48,6 @@ def bearer_token(request: Request) -> str | None:
     return next(filter(None, map(_token_of, _offered(request))), None)
 
 
-def without_bearer(subprotocols: Iterable[str]) -> list[str]:
-    """The subprotocols that may be chosen and shown: all but those that carry a token. [any thread]"""
-    return [name for name in subprotocols if not _carries_token(name)]
-
-
 def principal_id(principal: object) -> str | int | None:
     """The identity of a principal, the same at each connection; None if it has none. [any thread]
 
@@ -78,21 +75,40 @@ def expires_at(principal: object) -> float | None:
     That is its `.expires_at`, else the value of `"expires_at"` in a mapping: seconds since 1970, or a `datetime`, which
     is UTC if it is naive, as in `set_cookie`. Infinity is "never".
 
-    Raises: `TypeError` for any other type, `ValueError` for NaN.
+    Raises: `TypeError` for any other type, `ValueError` for NaN and for an int that no float holds.
     """
     value = _field(principal, "expires_at")
     if value is None:
         return None
     if isinstance(value, datetime):
-        return (value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)).timestamp()
+        return (value if value.utcoffset() is not None else value.replace(tzinfo=timezone.utc)).timestamp()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(
             f"the expires_at of a principal is seconds since 1970 or a datetime; that of this "
             f"{type(principal).__name__} is a {type(value).__name__}"
         )
-    if math.isnan(value):
-        raise ValueError(f"the expires_at of this {type(principal).__name__} is NaN; None means that it never expires")
-    return None if value == math.inf else float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.nan
+    if math.isnan(seconds):
+        what = "NaN" if isinstance(value, float) else "beyond any time"  # and may have too many digits to be shown
+        raise ValueError(
+            f"the expires_at of this {type(principal).__name__} is {what}; None means that it never expires"
+        )
+    return None if seconds == math.inf else seconds
+
+
+def seconds_left(principal: Any) -> float | None:
+    """The seconds until a principal ends; None for one that does not.
+
+    Raises: `HTTPError` 401 for one that has ended; as `expires_at` for one whose end cannot be told.
+    """
+    ends = expires_at(principal)
+    left = None if ends is None else ends - time.time()
+    if left is not None and left <= 0:
+        raise HTTPError(401, "the credentials have expired")
+    return left
 
 
 def _field(principal: object, name: str) -> Any:
@@ -110,13 +126,8 @@ def _offered(request: Request) -> list[str]:
     return [name.strip(" \t") for line in lines for name in line.split(",")]
 
 
-def _carries_token(subprotocol: str) -> bool:
-    """Subprotocols are case-sensitive, but a secret must not be shown for a capital letter."""
-    return subprotocol.strip(" \t").lower().startswith(_PREFIX)
-
-
 def _token_of(subprotocol: str) -> str | None:
-    if not _carries_token(subprotocol):
+    if not subprotocol.lower().startswith(_PREFIX):  # subprotocols are case-sensitive, but schemes are not
         return None
     token = unquote(subprotocol[len(_PREFIX) :])  # what is no UTF-8 becomes U+FFFD, which is no token
     return token if _VISIBLE.fullmatch(token) else None

@@ -5,13 +5,12 @@ Decides how prefixes, nesting and middleware add up. Does not match anything; an
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from catzilla.errors import RouteError
-from catzilla.handlers import handler_name, refuse_unusable
+from catzilla.handlers import call_error, handler_name, refuse_unusable, runs_later
 from catzilla.headers import is_token
 
 Handler = Callable[..., Any]
@@ -83,6 +82,8 @@ class RouteDecorators:
             raise RouteError(f"path {path!r}: middleware is a list: write middleware=[function]")
         if auth is not None:
             _check_auth(auth, path)
+        if not isinstance(compression, bool):
+            raise RouteError(f"path {path!r}: compression={compression!r:.60}: write True or False")
 
         def register(handler: H) -> H:
             self.add_socket_route(
@@ -225,15 +226,12 @@ def _check_auth(auth: Callable[..., Any], path: str) -> None:
     """Refuse what cannot be called with a request and return a principal."""
     refuse_unusable(auth, path, "auth function")
     name = handler_name(auth)
-    if inspect.isgeneratorfunction(auth) or inspect.isgeneratorfunction(type(auth).__call__):
+    if runs_later(auth):
         raise RouteError(f"auth function {name} (path {path!r}) yields: write return with the principal")
-    try:
-        inspect.signature(auth).bind(None)
-    except TypeError as error:
+    error = call_error(auth, 1)
+    if error is not None:
         fix = f"an instance, auth={auth.__name__}()" if isinstance(auth, type) else "def auth(request)"
-        raise RouteError(f"auth function {name} (path {path!r}) takes the request: write {fix}: {error}") from None
-    except ValueError:  # a signature that cannot be told
-        pass
+        raise RouteError(f"auth function {name} (path {path!r}) takes the request: write {fix}: {error}")
 
 
 def _check_subprotocols(given: object, path: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ or responses.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from catzilla.errors import RouteError
@@ -30,7 +30,8 @@ def handler_name(handler: object) -> str:
 def refuse_unusable(function: object, path: str, what: str = "handler") -> None:
     """Refuse what cannot be called synchronously. Raises: `RouteError` saying what to write instead."""
     if not callable(function):
-        raise RouteError(f"path {path!r}: a {what} is a function, not {type(function).__name__}")
+        article = "an" if what[0] in "aeiou" else "a"
+        raise RouteError(f"path {path!r}: {article} {what} is a function, not {type(function).__name__}")
     name = handler_name(function)
     for candidate in (function, type(function).__call__):  # an object's __call__ may be async, too
         if inspect.isasyncgenfunction(candidate):
@@ -43,6 +44,39 @@ def refuse_unusable(function: object, path: str, what: str = "handler") -> None:
                 f"{what} {name} (path {path!r}) is async def: write plain def, without await; it runs on a thread of "
                 "its own, so it may block, and yield streams"
             )
+
+
+def runs_later(function: object) -> bool:
+    """Whether a call only makes a coroutine or a generator. An object's `__call__` counts too."""
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    return any(is_kind(each) for each in (function, type(function).__call__) for is_kind in kinds)
+
+
+def call_error(function: Callable[..., Any], count: int) -> str | None:
+    """Why `function` cannot be called with `count` arguments; None if it can, and if its signature cannot be told."""
+    try:
+        # What is called is the wrapper: one made with functools.wraps may give the function inside more arguments.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*(None,) * count)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def check_hook(function: object, what: str, room: str, parameters: Sequence[str]) -> None:
+    """Refuse what a room cannot call, where it is registered and not when somebody joins. Raises: `TypeError`."""
+    if not callable(function):
+        raise TypeError(f"{what} takes a function, not {type(function).__name__}")
+    name = f"{what} function {handler_name(function)} (room {room!r})"
+    if runs_later(function):
+        raise TypeError(f"{name} is no plain function: write def, without async and yield")
+    error = call_error(function, len(parameters))
+    if error is not None:
+        takes, fix = " and ".join(parameters), f"def {what}({', '.join(parameters)})"
+        raise TypeError(f"{name} takes {takes}: write {fix}: {error}")
 
 
 def bind_arguments(handler: Callable[..., Any], names: Collection[str], path: str = "") -> BoundHandler:

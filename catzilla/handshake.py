@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from catzilla._core.limits import Limits
 from catzilla._core.rate import Buckets, burst_of
 from catzilla._core.upgrade import Upgrade
 from catzilla._core.ws_handshake import HandshakeRefused, accept
-from catzilla.auth import expires_at, principal_id
+from catzilla.auth import principal_id, seconds_left
 from catzilla.errors import HTTPError
 from catzilla.origins import origin_allowed
 from catzilla.request import Request
@@ -107,9 +106,6 @@ def _authenticate(request: Request, rules: SocketRules) -> tuple[Any, str | None
     principal = rules.auth(request)
     if principal is None or principal is False:
         raise HTTPError(401, "not authenticated")
-    ends = expires_at(principal)
-    expires_in = None if ends is None else ends - time.time()
-    if expires_in is not None and expires_in <= 0:
-        raise HTTPError(401, "the credentials have expired")
+    expires_in = seconds_left(principal)
     identity = principal_id(principal)  # as text, as in app.user(1), which is app.user("1")
     return principal, None if identity is None else str(identity), expires_in

@@ -7,7 +7,6 @@ what says otherwise.
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import threading
@@ -20,13 +19,14 @@ from catzilla._core.fanout import Fanout, Member
 from catzilla._core.outbox import OnSlow
 from catzilla._core.publication import Kind, Position, Publication
 from catzilla._core.services import Services
-from catzilla.auth import principal_id
+from catzilla.auth import principal_id, seconds_left
 from catzilla.brokers.base import Broker, Retention
 from catzilla.errors import Forbidden
+from catzilla.handlers import check_hook
 from catzilla.json_text import to_json
 from catzilla.request import Request
 from catzilla.room_server import RoomServer
-from catzilla.room_stream import RoomStream, check_event_origin, last_event_id
+from catzilla.room_stream import RoomStream, check_event_origin, check_reader, last_event_id
 from catzilla.sse import Event
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ MAX_NAME = 128  # characters of a room's name
 MAX_PASSING = 10_000  # rooms that were set up while the app served; the one that was used longest ago is forgotten
 USER_PREFIX = "~"  # of the streams that belong to principals; no room's name begins with it
 USER_RETENTION = Retention(messages=100, bytes=256 * 1024, age=120.0)
+REFUSED = "this room is not for you"  # what a client is told, whatever the reason: what there is, is not its business
 LOOP_CHECK = 0.5  # seconds after which a publisher that waits for a loop looks whether it still serves
 
 
@@ -85,12 +86,14 @@ class Rooms:
         self._lock = threading.Lock()
         self._configs: dict[str, RoomConfig] = {}
         self._passing: OrderedDict[str, RoomConfig] = OrderedDict()  # set up while serving, by handlers perhaps
+        self._has_forgotten = False
         self._servers: tuple[RoomServer, ...] = ()  # replaced as a whole
 
     # Setting up.
 
     def configure(self, name: str, change: Callable[[RoomConfig], object]) -> None:
         """Settle something about a room."""
+        forgotten = None
         with self._lock:
             config = self._configs.get(name) or self._passing.get(name)
             if config is None:
@@ -98,10 +101,24 @@ class Rooms:
                 if self._servers:
                     self._passing[name] = config
                     if len(self._passing) > MAX_PASSING:
-                        self._passing.popitem(last=False)
+                        forgotten, _ = self._passing.popitem(last=False)
                 else:
                     self._configs[name] = config
             change(config)
+            warns = forgotten is not None and not self._has_forgotten
+            self._has_forgotten |= warns
+        if warns:
+            logger.warning(
+                "room=%r forgotten with its authorize and other hooks, its history and its options, further ones "
+                "silently: more than %d rooms were set up while the app serves; set rooms up before it does",
+                forgotten,
+                MAX_PASSING,
+            )
+
+    @property
+    def are_set_up(self) -> bool:
+        """Whether anything is settled about any room."""
+        return bool(self._configs or self._passing)
 
     def config(self, name: str) -> RoomConfig:
         """What is settled about a room."""
@@ -139,12 +156,13 @@ class Rooms:
         config = self.config(name)
         if config.authorize is not None:
             if not config.authorize(principal, request):
-                raise Forbidden(f"room {name!r} is not for you")
+                raise Forbidden(REFUSED, why=f"room {name!r} is not for you")
         elif not config.public:
-            raise Forbidden(
+            why = (
                 f"room {name!r} is neither public nor has it an authorize hook: write app.room({name!r}, public=True), "
                 "or @room.authorize"
             )
+            raise Forbidden(REFUSED, why=why)
 
     def join(self, connection: WebSocketConnection, name: str) -> None:
         """Make a connection a member."""
@@ -215,7 +233,13 @@ class Channel:
         return len(self.members())
 
     def history(self, limit: int | None = None) -> list[Message]:
-        """The newest messages that are kept, at most `limit`, oldest first; none unless the room keeps some."""
+        """The newest messages that are kept, at most `limit`, oldest first; none unless the room keeps some.
+
+        Raises: `TypeError` for a `limit` that is no number, `ValueError` for one below 0.
+        """
+        count: object = limit
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool)):
+            raise TypeError(f"limit={limit!r:.60}: write how many messages, as in history(5), or history() for all")
         return [
             Message(decode_payload(each), each.event, each.position, each.time)
             for each in self._rooms.broker.history(self._stream, limit)
@@ -253,7 +277,8 @@ class Room(Channel):
 
         It runs on the thread of whoever joins, and may raise `Forbidden` itself. A later one takes its place.
         """
-        self._rooms.configure(self._stream, lambda config: setattr(config, "authorize", _hook(function, "authorize")))
+        check_hook(function, "authorize", self._stream, ("principal", "request"))
+        self._rooms.configure(self._stream, lambda config: setattr(config, "authorize", function))
         return function
 
     def on_join(self, function: H) -> H:
@@ -261,12 +286,14 @@ class Room(Channel):
 
         A room's hooks run on a worker thread, one after the other, in the order of what happened.
         """
-        self._rooms.configure(self._stream, lambda config: config.joined.append(_hook(function, "on_join")))
+        check_hook(function, "on_join", self._stream, ("principal",))
+        self._rooms.configure(self._stream, lambda config: config.joined.append(function))
         return function
 
     def on_leave(self, function: H) -> H:
         """Call `function(principal)` when somebody's last connection has been away for `presence_delay` seconds."""
-        self._rooms.configure(self._stream, lambda config: config.left.append(_hook(function, "on_leave")))
+        check_hook(function, "on_leave", self._stream, ("principal",))
+        self._rooms.configure(self._stream, lambda config: config.left.append(function))
         return function
 
     def stream(
@@ -280,12 +307,15 @@ class Room(Channel):
 
         Each event has its position for an id, so a browser that reconnects gets what it has missed, as far as the room
         keeps it; if something is missing, an event `gap` says so first. `principal` is what the room's `authorize` hook
-        gets. With cookies, a page of another origin is refused unless `origins` names it.
+        gets; the stream ends when it expires, and the browser comes back. With cookies, a page of another origin is
+        refused unless `origins` names it.
 
-        Raises: `Forbidden`, as joining would; `RouteError` for `origins` that are none.
+        Raises: `HTTPError` 401 for a principal that has expired; `Forbidden`, as joining would; `RouteError` for
+        `origins` that are none.
         """
         check_event_origin(request, origins)
-        self._rooms.check_join(self._stream, principal, request)
+        seconds_left(principal)  # one that has ended has nothing to ask for
+        check_reader(self._rooms, self._stream, principal, request)
         identity = principal_id(principal)
         text = None if identity is None else str(identity)
         return RoomStream(self._rooms, self._stream, last_event_id(request), principal, text, heartbeat)
@@ -355,14 +385,6 @@ def room_options(
             names = ", ".join(repr(each.value) for each in OnSlow)
             raise ValueError(f"on_slow={on_slow!r}: write one of {names}") from None
     return given
-
-
-def _hook(function: Any, what: str) -> Any:
-    if not callable(function):
-        raise TypeError(f"{what} takes a function, not {type(function).__name__}")
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise TypeError(f"{what} takes a plain function: write def, without async and yield")
-    return function
 
 
 def _id_of(exclude: Any) -> str | None:

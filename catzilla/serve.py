@@ -24,6 +24,7 @@ from catzilla._core.sockets import bind_tcp, bind_unix, describe
 from catzilla._core.supervisor import Supervisor
 from catzilla.app import Catzilla
 from catzilla.banner import banner
+from catzilla.brokers.memory import MemoryBroker
 from catzilla.errors import SettingsError
 from catzilla.settings import Settings
 
@@ -210,6 +211,7 @@ def run(app: Catzilla, settings: Settings, *, sockets: Sequence[socket.socket] |
         if app.show_banner:
             urls = [describe(sock, secure=settings.ssl_certfile is not None) for sock in shared]
             print(banner(app, urls, settings), file=sys.stderr, flush=True)
+        _warn_of_split_rooms(app, settings.workers)  # here and not in `Server`: once, not once a process
         grace = settings.limits.shutdown_grace + 1.0
 
         def refuse() -> None:  # our copy of the listening sockets kept the kernel accepting for processes that stop
@@ -217,6 +219,17 @@ def run(app: Catzilla, settings: Settings, *, sockets: Sequence[socket.socket] |
                 sock.close()
 
         Supervisor(settings.workers, lambda: _serve_one(app, settings, shared, show=False), grace, refuse).run()
+
+
+def _warn_of_split_rooms(app: Catzilla, workers: int) -> None:
+    """Say what several processes without a shared broker mean, to an app that has anything to split."""
+    has_sockets = bool(app.pipeline.sockets.routes())
+    if isinstance(app.rooms.broker, MemoryBroker) and (has_sockets or app.rooms.are_set_up):
+        logger.warning(
+            "workers=%d broker=memory rooms and presence are per process, and a ticket is good once per process: run "
+            "one process, or pass Catzilla(broker=...) one that the processes share",
+            workers,
+        )
 
 
 def _serve_one(app: Catzilla, settings: Settings, sockets: Sequence[socket.socket] | None, *, show: bool) -> None:

@@ -79,11 +79,14 @@ class Tickets:
         comes back equal if it is a str, an int, or a dict or list that JSON can hold; any other as a `TicketPrincipal`
         with its `.id` and `.expires_at`. A ticket is signed, not encrypted: its holder can read what is in it.
 
-        Raises: `TypeError` for a principal that is neither, `ValueError` for a `path` that does not begin with a slash,
-        a `ttl` that is not above 0, and a principal too large for a URL.
+        Raises: `TypeError` for a principal that is neither, `ValueError` for a `path` that does not begin with a slash
+        or has a query, a `ttl` that is not above 0, and a principal too large for a URL.
         """
         if not path.startswith("/"):
             raise ValueError(f"a ticket is for a path that begins with a slash, such as '/chat', not {path!r}")
+        alone, _, query = path.partition("?")
+        if "=" in query:  # the path that it is compared with has none; a mere `?` may be one that came as `%3F`
+            raise ValueError(f"a ticket is for a path without a query, not {path!r}: write {alone!r} alone")
         if not 0 < ttl < math.inf:
             raise ValueError(f"a ticket is good for a number of seconds above 0, not {ttl!r}")
         kind, data = self._held(principal)

@@ -6,6 +6,7 @@ import pytest
 
 from catzilla import App, Catzilla, RouterGroup
 from catzilla import app as app_module
+from catzilla.brokers import MemoryBroker
 from catzilla.errors import RouteError, SettingsError
 
 
@@ -117,6 +118,27 @@ def test_stop_asks_every_server(app):
     app.servers += [Server(), Server()]
     app.stop()
     assert len(asked) == 2
+
+
+def test_a_broker_of_ones_own_is_used():
+    broker = MemoryBroker()
+    assert Catzilla(broker=broker).rooms.broker is broker
+
+
+@pytest.mark.parametrize(
+    ("broker", "message"),
+    [
+        ("redis://:secret@cache", r"broker is of type str, .* an instance of a subclass of catzilla\.brokers\.Broker"),
+        ("", "broker is of type str"),
+        (0, "broker is of type int, which is no Broker"),
+        (MemoryBroker, r"the class MemoryBroker: write an instance, Catzilla\(broker=MemoryBroker\(\.\.\.\)\)"),
+        (dict, "broker is the class dict, which is no Broker"),
+    ],
+)
+def test_a_broker_that_is_none_is_refused_at_once_and_its_text_is_not_shown(broker, message):
+    with pytest.raises(TypeError, match=message) as refused:
+        Catzilla(broker=broker)
+    assert "secret" not in str(refused.value)
 
 
 def test_production_is_the_pipelines_too():

@@ -18,6 +18,7 @@ from catzilla.banner import banner
 from catzilla.errors import SettingsError
 from catzilla.serve import Server, _Signals, bind, configure_logging, logs_access, run, tls_context
 from catzilla.settings import Settings
+from tests.brokers.faulty_brokers import ThreadedBroker
 
 QUICK = Limits(shutdown_grace=0.2)
 
@@ -291,6 +292,56 @@ def test_several_processes_are_supervised(app, monkeypatch, capsys):
     run(app, Settings(port=0, workers=3, limits=QUICK))
     assert made == [(3, 1.2), [True]]
     assert "3 processes" in capsys.readouterr().err
+
+
+@pytest.fixture
+def serve_in(monkeypatch):
+    """`serve_in(workers, app)` runs it as far as its processes, of which none is started."""
+
+    class Supervised:
+        def __init__(self, count, target, grace, on_stop): ...
+
+        def run(self): ...
+
+    monkeypatch.setattr(serve, "Supervisor", Supervised)
+    monkeypatch.setattr(serve, "_serve_one", lambda app, settings, shared, *, show: None)
+    return lambda workers, app: run(app, Settings(port=0, workers=workers, limits=QUICK))
+
+
+def with_a_socket(app):
+    app.websocket("/")(lambda ws: None)
+
+
+def with_a_room(app):
+    app.room("lobby", public=True)
+
+
+def with_a_name(app):
+    app.room("lobby")
+
+
+@pytest.mark.parametrize("prepare", [with_a_socket, with_a_room])
+def test_several_processes_without_a_shared_broker_are_warned_of_once(app, serve_in, caplog, prepare):
+    prepare(app)
+    serve_in(3, app)
+    (warning,) = caplog.records
+    assert (warning.name, warning.levelname) == ("catzilla", "WARNING")
+    for part in ("workers=3", "rooms and presence are per process", "a ticket is good once per process"):
+        assert part in warning.getMessage()
+    assert "run one process, or pass Catzilla(broker=...)" in warning.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("workers", "broker", "prepare"),
+    [(1, None, with_a_socket), (3, ThreadedBroker, with_a_socket), (3, None, with_a_name)],
+    ids=["one process", "a broker of ones own", "nothing to split"],
+)
+def test_what_is_not_split_is_not_warned_of(serve_in, caplog, workers, broker, prepare):
+    app = Catzilla(show_banner=False, broker=broker and broker())
+    prepare(app)
+    serve_in(workers, app)
+    assert caplog.records == []
+    app.rooms.broker.close()
 
 
 def test_the_banner():

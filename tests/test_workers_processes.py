@@ -193,6 +193,22 @@ def test_a_certificate_that_cannot_be_read_is_one_error_and_not_one_a_process(tm
         assert b"Traceback" not in command.errors
 
 
+def test_split_rooms_are_warned_of_once_and_not_once_a_process(start, tmp_path):
+    with (tmp_path / "web.py").open("a") as module:
+        module.write("\napp.room('lobby', public=True)\n")
+    command = start()
+    command.send(signal.SIGTERM)
+    assert command.end() == 0
+    assert command.errors.count(b"rooms and presence are per process") == 1
+
+
+def test_rooms_that_nobody_uses_are_not_warned_of(start):
+    command = start()
+    command.send(signal.SIGTERM)
+    assert command.end() == 0
+    assert b"per process" not in command.errors
+
+
 def test_hooks_run_in_each_process(start):
     command = start()
     pids = command.descendants()

@@ -1,7 +1,8 @@
-"""What a broker guarantees. `catzilla.testing.BrokerContract` checks every sentence; `memory.py` is an example.
+"""What a broker guarantees. `catzilla.testing.BrokerContract` checks every sentence but one; `memory.py` is an example.
 
-Every method may be called on any thread, and raises `BrokerClosed` after `close`. A broker knows streams and bytes: it
-does not know rooms, members, JSON or connections.
+Every method may be called on any thread, and raises `BrokerClosed` after `close`. While one is called on a server's
+loop thread, all of its connections wait: that such a call is short is what no test can check. A broker knows streams
+and bytes: it does not know rooms, members, JSON or connections.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Broker(ABC):
         other is open. `deliver` runs on any thread, also inside `publish`; it must neither block nor call the broker.
         One that raises is logged, and changes nothing for the others or the publisher. After the returned function
         has returned, no call of `deliver` runs or follows; calling it again, or after `close`, does nothing.
+        Called on the loop thread too: it must not wait for a network.
         """
 
     @abstractmethod
@@ -77,6 +79,7 @@ class Broker(ABC):
 
         Its epoch is made with the stream, at random (64 bits), so that it never comes again: a stream that was
         forgotten begins anew under another one. A stream may be forgotten when it is idle and has no history.
+        Called on the loop thread too: it must not wait for a network.
         """
 
     @abstractmethod
@@ -88,6 +91,7 @@ class Broker(ABC):
         """Everything after `since` up to now, in one step; or nothing and the reason, never a part.
 
         Whoever subscribes first, then replays, and drops what is delivered up to `Replay.position`, misses nothing.
+        Called on the loop thread too: it must not wait for a network.
         """
 
     @abstractmethod

@@ -9,8 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
 
-from catzilla._core.publication import Kind, Position, Publication
-from catzilla.brokers import Broker, BrokerClosed, MemoryBroker, Replay, Retention
+from catzilla.brokers import (
+    Broker,
+    BrokerClosed,
+    Kind,
+    MemoryBroker,
+    Position,
+    Publication,
+    Replay,
+    Retention,
+)
 from catzilla.testing import BrokerContract
 from catzilla.testing.broker_probes import EACH, PUBLISHERS, pause
 

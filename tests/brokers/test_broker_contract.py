@@ -5,9 +5,12 @@ And none fails for a sound broker that delivers from a thread of its own, as one
 
 from __future__ import annotations
 
+from typing import get_args, get_type_hints
+
 import pytest
 
-from catzilla.brokers import Broker
+from catzilla import brokers
+from catzilla.brokers import Broker, BrokerClosed, Kind, MemoryBroker, Position, Publication, Replay, Retention
 from catzilla.testing import BrokerContract
 from tests.brokers.faulty_brokers import FAULTS, ThreadedBroker, all_checks
 
@@ -57,6 +60,22 @@ def test_a_fault_is_found(broker, check, error):
 def test_every_check_can_fail():
     shown = {check for _, checks, _ in FAULTS for check in checks}
     assert sorted(shown) == sorted(all_checks())
+
+
+def named_in(hint: object) -> set[object]:
+    """The classes of catzilla in a type hint, however deep."""
+    if isinstance(hint, list):
+        return set().union(*map(named_in, hint))
+    own = {hint} if getattr(hint, "__module__", "").startswith("catzilla") else set()
+    return own.union(*map(named_in, get_args(hint)))
+
+
+def test_a_broker_is_written_from_public_names():
+    public = {getattr(brokers, name) for name in brokers.__all__}
+    hinted = [getattr(Broker, name) for name in Broker.__abstractmethods__] + [Replay, Publication.__init__]
+    needed = named_in([hint for each in hinted for hint in get_type_hints(each).values()])
+    assert {Kind, Position, Publication, Replay, Retention} <= needed
+    assert needed | {Broker, BrokerClosed, MemoryBroker} <= public
 
 
 def test_checks_that_need_a_short_age_are_skipped_and_say_so_without_one(pytester):

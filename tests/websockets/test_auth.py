@@ -96,6 +96,14 @@ def test_an_auth_that_raises_is_500_with_one_traceback_and_no_text(app, live, ca
     check_nothing_was_called(door, server)
 
 
+def test_an_expiry_that_is_no_time_says_so_in_the_log(app, live, caplog):
+    door = Door(app, auth=lambda request: User("alice", expires_at=10**400))
+    server = live()
+    assert refusal_of(server, "/ws").status_code == 500
+    assert "ValueError: the expires_at of this User is beyond any time; None means that it never expires" in caplog.text
+    check_nothing_was_called(door, server)
+
+
 def test_auth_runs_once_on_a_worker_and_sees_the_request(app, live):
     calls = Calls()
 
@@ -325,7 +333,10 @@ def test_the_hook_decides_even_where_the_room_is_public(app, live):
         Door(app).open(live()).ws.join("both")
 
 
-def test_forbidden_that_nobody_catches_closes_with_4503(app, live):
+REMEDY = "room 'secret' is neither public nor has it an authorize hook: write app.room('secret', public=True)"
+
+
+def test_forbidden_that_nobody_catches_closes_with_4503(app, live, caplog):
     @app.websocket("/callbacks")
     class Callbacks:
         def on_open(self, ws):
@@ -336,9 +347,43 @@ def test_forbidden_that_nobody_catches_closes_with_4503(app, live):
         ws.join("secret")
 
     server = live()
-    assert close_of(server.websocket("/callbacks"))[0] == 4503
-    assert close_of(server.websocket("/linear"))[0] == 4503
+    for path in ("/callbacks", "/linear"):
+        caplog.clear()
+        assert close_of(server.websocket(path)) == (4503, "forbidden")
+        assert caplog.text.count(REMEDY) == 1, "the log alone says what to write"
     assert app.room("secret").count() == 0
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "application/json"])
+@pytest.mark.parametrize("production", [True, False])
+def test_a_stranger_is_not_told_how_to_open_a_room(live_server, caplog, accept, production):
+    app = Catzilla(production=production, show_banner=False)
+    app.get("/events")(lambda request: app.room("secret").stream(request))
+    refused = live_server(app).get("/events", headers={"Accept": accept})
+    assert refused.status_code == 403
+    assert "this room is not for you" in refused.text
+    assert "secret" not in refused.text
+    assert "public" not in refused.text
+    (record,) = [record for record in caplog.records if REMEDY in record.getMessage()]
+    assert (record.levelno, record.exc_info) == (logging.WARNING, None)
+
+
+def test_whom_the_hook_refuses_is_told_the_same_and_nobody_is_warned(app, live, caplog):
+    app.room("secret").authorize(lambda principal, request: False)
+    app.get("/events/{room}")(lambda request, room: app.room(room).stream(request))
+    server = live()
+    refused = server.get("/events/secret")
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    unknown = server.get("/events/unknown")
+    assert (refused.status_code, refused.body) == (unknown.status_code, unknown.body)
+
+
+def test_an_error_handler_is_told_why(app, live):
+    seen = Calls()
+    app.set_exception_handler(Forbidden, lambda request, error: seen(str(error)) or ("no", 403))
+    app.get("/events")(lambda request: app.room("secret").stream(request))
+    assert live().get("/events").text == "no"
+    assert REMEDY in seen.wait(1)[0]
 
 
 def test_forbidden_may_be_caught_and_the_connection_goes_on(app, live):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from catzilla import Catzilla, RouterGroup
@@ -115,6 +117,74 @@ def test_a_number_and_its_text_are_one_identity(app, live_server):
     assert calls.so_far == ["1"]
 
 
+async def waits(*given): ...
+
+
+def generates(*given):
+    yield
+
+
+async def generates_later(*given):
+    yield
+
+
+class WaitsWhenCalled:
+    async def __call__(self, *given): ...
+
+
+@pytest.mark.parametrize("hook", ["authorize", "on_join", "on_leave"])
+@pytest.mark.parametrize("function", [waits, generates, generates_later, WaitsWhenCalled()])
+def test_a_hook_is_a_plain_function(app, hook, function):
+    with pytest.raises(TypeError, match=rf"{hook} function .*\(room 'r'\) .* write def, without async and yield"):
+        getattr(app.room("r"), hook)(function)
+
+
+@pytest.mark.parametrize(
+    ("hook", "function", "message"),
+    [
+        (
+            "authorize",
+            lambda: True,
+            r"takes principal and request: write def authorize\(principal, request\): too many",
+        ),
+        ("authorize", lambda principal: True, r"write def authorize\(principal, request\): too many"),
+        ("authorize", lambda principal, request, room: True, r"write def authorize\(principal, request\): missing"),
+        ("on_join", lambda: None, r"takes principal: write def on_join\(principal\): too many"),
+        (
+            "on_join",
+            lambda principal, room: None,
+            r"write def on_join\(principal\): missing a required argument: 'room'",
+        ),
+        ("on_leave", lambda principal, *, room: None, r"write def on_leave\(principal\): missing .*'room'"),
+        ("on_leave", Named, r"write def on_leave\(principal\): too many"),
+    ],
+)
+def test_a_hook_takes_what_it_is_called_with(app, hook, function, message):
+    with pytest.raises(TypeError, match=message) as refused:
+        getattr(app.room("r"), hook)(function)
+    assert "(room 'r')" in str(refused.value)
+    assert not app.rooms.are_set_up
+
+
+def test_hooks_may_take_more_than_they_are_called_with(app, live_server):
+    calls = Calls()
+    app.room("r").authorize(lambda *given: len(given) == 2)
+    app.room("r").on_join(lambda principal, name="default": calls((principal, name)))
+    app.room("r").on_join(adding(lambda principal, added: calls((principal, added))))
+    app.room("r").on_join(calls)
+    app.room("r").on_join(type)  # a builtin that does not tell what it takes
+    door = Door(app, "/", auth=lambda request: "alice")
+    door.open(live_server(app)).ws.join("r")
+    assert calls.wait(3) == [("alice", "default"), ("alice", "added"), "alice"]
+
+
+@pytest.mark.parametrize("limit", ["5", 1.5, True, [5]])
+def test_a_history_has_a_number_of_messages(app, limit):
+    for channel in (app.room("r"), app.user("alice")):
+        with pytest.raises(TypeError, match=r"limit=.*: write how many messages, as in history\(5\)"):
+            channel.history(limit)
+
+
 # Handlers.
 
 
@@ -180,6 +250,13 @@ def test_subprotocols_are_tokens(make, subprotocols, message):
         make().websocket("/", subprotocols=subprotocols)
 
 
+@pytest.mark.parametrize("compression", ["yes", "", 1, None, {"level": 9}])
+@pytest.mark.parametrize("make", [lambda: Catzilla(show_banner=False), RouterGroup], ids=["app", "group"])
+def test_compression_is_on_or_off(make, compression):
+    with pytest.raises(RouteError, match=r"path '/': compression=.*: write True or False"):
+        make().websocket("/", compression=compression)
+
+
 def an_auth_that_yields(request):
     yield "alice"
 
@@ -200,7 +277,7 @@ class CallReturns:
         (an_auth_that_yields, "yields: write return with the principal"),
         (CallYields(), "yields: write return with the principal"),
         (CallReturns, r"write an instance, auth=CallReturns\(\)"),
-        (Right(), "auth function is a function, not Right"),
+        (Right(), "an auth function is a function, not Right"),
         (lambda: "alice", r"takes the request: write def auth\(request\)"),
         (lambda request, more: "alice", r"takes the request: write def auth\(request\)"),
     ],
@@ -209,6 +286,25 @@ class CallReturns:
 def test_auth_takes_the_request_and_returns(app, auth, message):
     with pytest.raises(RouteError, match=message):
         app.websocket("/", auth=auth)
+
+
+def adding(function):
+    """As a decorator does that opens a session, say, for the function inside."""
+
+    @functools.wraps(function)
+    def wrapper(*given):
+        return function(*given, "added")
+
+    return wrapper
+
+
+def test_auth_may_be_decorated_by_what_adds_arguments(app, live_server):
+    @adding
+    def auth(request, session):
+        return session
+
+    app.websocket("/", auth=auth)(lambda ws: ws.send(ws.principal))
+    assert live_server(app).websocket("/").receive() == "added"
 
 
 def test_auth_may_be_an_object_with_call(app, live_server):

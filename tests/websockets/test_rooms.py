@@ -10,6 +10,7 @@ import time
 import pytest
 
 from catzilla import Catzilla, Disconnected, Forbidden, Position, Room
+from catzilla import rooms as rooms_module
 from catzilla._core import fanout as fanout_module
 from catzilla.testing import LiveServer, WebSocketClosed
 from tests.promises.helpers import PATIENCE, eventually, services_of
@@ -688,6 +689,28 @@ def test_a_room_may_be_set_up_while_the_app_serves(app, door, live):
     peer.ws.join("later")
     app.room("later").publish("hello")
     assert received(peer) == ["hello"]
+
+
+def test_the_first_room_that_is_forgotten_is_named_and_further_ones_are_not(app, door, live, monkeypatch, caplog):
+    monkeypatch.setattr(rooms_module, "MAX_PASSING", 2)
+    peer = door.open(live)
+    for name in ("first", "second"):
+        app.room(name, public=True)
+    app.room("first", history=5)  # is there already
+    app.room("first").publish("used")  # and now used after the second
+    assert caplog.records == []
+    for name in ("third", "fourth"):
+        app.room(name, public=True)
+    (warning,) = caplog.records
+    assert (warning.name, warning.levelname) == ("catzilla", "WARNING")
+    assert warning.getMessage().startswith("room='second' forgotten with its authorize and other hooks, its history")
+    assert "more than 2 rooms" in warning.getMessage()
+    assert "set rooms up before it does" in warning.getMessage()
+    for name in ("first", "second"):
+        with pytest.raises(Forbidden):
+            peer.ws.join(name)
+    app.room("lobby", history=5)  # which was set up before the app served
+    peer.ws.join("lobby")
 
 
 def test_a_room_that_is_closed_to_the_public_again_takes_no_new_ones(app, door, live):
