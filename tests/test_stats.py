@@ -12,7 +12,7 @@ from catzilla._core.outbox import OnSlow
 from catzilla._core.pulled_stream import Pause
 from catzilla._core.stream import State
 from catzilla._core.turns import TurnStatistics
-from catzilla._core.workers import WorkerStatistics
+from catzilla._core.worker import WorkerStatistics
 from catzilla.stats import StreamingStats, streaming_stats
 from tests.core.fakes import Bench, Tracked
 

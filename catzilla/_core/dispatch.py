@@ -22,7 +22,7 @@ from catzilla._core.pulled_stream import PulledStream
 from catzilla._core.services import Services
 from catzilla._core.upgrade import Upgrade
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Worker
+from catzilla._core.worker import Worker
 from catzilla._core.written_stream import WrittenStream
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from catzilla._core.pace import Pace
 from catzilla._core.stream import ITEM_COST, Sink, State, Stream
 from catzilla._core.timers import Timer
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Worker
+from catzilla._core.worker import Worker
 
 logger = logging.getLogger("catzilla")
 

@@ -35,7 +35,8 @@ from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.pace import Pace
 from catzilla._core.waits import Signal
-from catzilla._core.workers import IDLE, TICK, Worker, Workers
+from catzilla._core.worker import Worker
+from catzilla._core.workers import IDLE, TICK, Workers
 
 logger = logging.getLogger("catzilla")
 

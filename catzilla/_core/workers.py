@@ -24,75 +24,22 @@ code, a wait or a system call runs. `submit`, `send_home` and the tick run on th
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
-from typing import NamedTuple, Protocol
+from queue import Empty
 
 from catzilla._core.clock import Load, monotonic
 from catzilla._core.current import current
 from catzilla._core.limits import Limits
 from catzilla._core.pace import Pace
+from catzilla._core.worker import LOOK, Job, Kind, Request, Worker, WorkerStatistics
 
 logger = logging.getLogger("catzilla")
 
 TICK = 0.002  # seconds: how long a drainer may be in one job before another worker is started beside it
 IDLE = 0.5  # processors: a process that has used less between two ticks was waiting for something else
-
-
-class Job(Protocol):
-    """Something for a worker to run to its end; it must not raise."""
-
-    def run(self, worker: Worker) -> None: ...
-
-
-class Request(Job, Protocol):
-    """A job that is new: it may run on any worker, or be refused."""
-
-    pace: Pace
-
-    def refuse(self) -> None:
-        """Answer that the budget is full. [loop thread]"""
-
-
-class Kind(enum.IntEnum):
-    """What a worker is running, for the budgets; an index, because an enum's hash would be paid for every job."""
-
-    NOTHING = 0
-    REQUEST = 1
-    STREAM = 2
-
-
-class Worker:
-    """One thread and what is queued for it alone. All but `inbox` and `thread` is guarded by the lock of `Workers`."""
-
-    __slots__ = ("inbox", "jobs", "jobs_at_tick", "kind", "name", "shared_by", "streams", "thread")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.inbox: SimpleQueue[Job | None] = SimpleQueue()
-        self.streams = 0  # whose home this is
-        self.shared_by: Pace | None = None  # the route whose streams share this home
-        self.kind = Kind.NOTHING
-        self.jobs = 0  # new requests taken so far; moves on when a drainer makes progress
-        self.jobs_at_tick = -1
-        self.thread: threading.Thread | None = None
-
-    def __repr__(self) -> str:
-        return f"<Worker {self.name} {self.kind.name.lower()} streams={self.streams}>"
-
-
-class WorkerStatistics(NamedTuple):
-    """A moment's figures: threads alive and idle, requests queued, and what runs on threads."""
-
-    threads: int
-    idle: int
-    queued: int
-    requests: int
-    streams: int
 
 
 class Workers:
@@ -307,7 +254,7 @@ class Workers:
         """Set called-up workers going; the lock is not held. A thread that cannot be had is tried again by the tick."""
         for worker in workers:
             if worker.thread is not None:
-                worker.inbox.put(_LOOK)
+                worker.inbox.put(LOOK)
                 continue
             thread = threading.Thread(target=self._work, args=(worker,), name=worker.name, daemon=True)
             worker.thread = thread
@@ -360,8 +307,8 @@ class Workers:
 
     def _next(self, worker: Worker) -> Job | None:
         """The next job, streams at home before new requests; blocks while there is neither. None ends the thread."""
-        job = self._look(worker, _LOOK)
-        while job is _LOOK:
+        job = self._look(worker, LOOK)
+        while job is LOOK:
             try:
                 job = worker.inbox.get(timeout=self._limits.idle_thread_timeout)
             except Empty:
@@ -372,14 +319,14 @@ class Workers:
         return job
 
     def _look(self, worker: Worker, job: Job | None) -> Job | None:
-        """Count what `worker` does next and return it: `job`, or what else there is, or `_LOOK` if it is idle now."""
+        """Count what `worker` does next and return it: `job`, or what else there is, or `LOOK` if it is idle now."""
         successors: list[Worker] = []
         with self._lock:
-            if job is _LOOK and not worker.inbox.empty():
+            if job is LOOK and not worker.inbox.empty():
                 job = worker.inbox.get_nowait()
             if job is None:
                 self._forget(worker)
-            elif job is not _LOOK:
+            elif job is not LOOK:
                 self._set_kind(worker, Kind.STREAM)
             elif self._new and self._may_take(worker):
                 request = self._new.popleft()
@@ -425,13 +372,3 @@ class Workers:
 
 def _load(worker: Worker) -> int:
     return worker.streams
-
-
-class _Look:
-    """Put into an inbox to wake an idle worker: there is something in the shared queue."""
-
-    def run(self, worker: Worker) -> None:
-        raise AssertionError("a wake-up is not a job")
-
-
-_LOOK: Job = _Look()

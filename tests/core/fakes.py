@@ -22,7 +22,7 @@ from catzilla._core.pulled_stream import PulledStream
 from catzilla._core.stream import Stream
 from catzilla._core.timers import Timers
 from catzilla._core.waits import Waits
-from catzilla._core.workers import Worker, WorkerStatistics
+from catzilla._core.worker import Worker, WorkerStatistics
 from catzilla._core.written_stream import WrittenStream
 
 

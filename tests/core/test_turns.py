@@ -10,7 +10,8 @@ import pytest
 
 from catzilla._core.limits import Limits
 from catzilla._core.turns import Turn, Turns
-from catzilla._core.workers import TICK, Worker
+from catzilla._core.worker import Worker
+from catzilla._core.workers import TICK
 from tests.core.fakes import FakeHandle, FakeLoop, FakeWorkers
 from tests.promises.helpers import eventually
 

@@ -14,7 +14,8 @@ from catzilla._core.current import current
 from catzilla._core.limits import Limits
 from catzilla._core.pace import BLOCKING, PROOF, PROOF_AGAIN, Pace
 from catzilla._core.waits import Waits
-from catzilla._core.workers import _LOOK, TICK, Kind, Worker, Workers
+from catzilla._core.worker import LOOK, Kind, Worker
+from catzilla._core.workers import TICK, Workers
 from tests.core.fakes import FakeLoop
 
 
@@ -46,19 +47,19 @@ class StillWorkers(Workers):
                 worker.thread = StillThread()
                 self.unstarted.append(worker)
             else:
-                worker.inbox.put(_LOOK)
+                worker.inbox.put(LOOK)
 
     def wake(self, worker: Worker) -> object:
         """Let a worker that is idle, new or at the end of a job find its next one; None when it waits or has ended."""
         if worker in self.unstarted:
             self.unstarted.remove(worker)
-            job = self._look(worker, _LOOK)
+            job = self._look(worker, LOOK)
         elif worker in self.doing:
             del self.doing[worker]
-            job = self._look(worker, _LOOK)
+            job = self._look(worker, LOOK)
         else:
             job = self._look(worker, worker.inbox.get_nowait())
-        if job is None or job is _LOOK:
+        if job is None or job is LOOK:
             return None
         self.doing[worker] = job
         return job
@@ -640,7 +641,7 @@ def test_one_blocking_call_is_remembered_for_long():
 def test_they_show_themselves():
     assert repr(Worker("catzilla-worker-1")) == "<Worker catzilla-worker-1 nothing streams=0>"
     with pytest.raises(AssertionError, match="a wake-up is not a job"):
-        _LOOK.run(Worker("w"))
+        LOOK.run(Worker("w"))
 
 
 # The model: any order of what the loop and the workers do.
