@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("catzilla")
 
-MAX_WAITING = 1000  # comings and goings in one room that its hooks were not told of yet
+CONDENSE_FROM = 1000  # comings and goings in one room that its hooks were not told of yet; see `HookTurn`
 
 
 class RoomServer:
@@ -82,32 +83,40 @@ class RoomRules:
 class HookTurn(Turn):
     """Who has come and gone in one room, as far as its hooks were not told. Kept while there is somebody.
 
-    Over `MAX_WAITING`, because a hook is stuck, say, whoever has come and gone meanwhile is left out.
+    From `CONDENSE_FROM` on, because a hook is stuck, say, whoever has come and gone meanwhile is left out, so that no
+    more waits than is true: one event for each identity that has changed.
     """
 
-    __slots__ = ("_lock", "_name", "_server", "_waiting", "_warned")
+    __slots__ = ("_events", "_lock", "_name", "_number", "_of_identity", "_server", "_warned")
 
     def __init__(self, server: RoomServer, name: str) -> None:
         super().__init__(server.services.turns)
         self._server = server
         self._name = name
-        self._lock = threading.Lock()  # guards `_waiting`
-        self._waiting: list[tuple[Hashable, Any, bool]] = []
         self._warned = False
+        self._lock = threading.Lock()  # guards what follows
+        self._number = 0  # of the last event
+        self._events: dict[int, tuple[Hashable, Any, bool]] = {}  # by number, in the order of what happened
+        self._of_identity: dict[Hashable, deque[int]] = {}  # the numbers of each identity's events
 
     def add(self, identity: Hashable, principal: Any, arrived: bool) -> None:
         """Somebody has come or gone. [loop thread]"""
         with self._lock:
-            waiting = self._waiting
-            if len(waiting) >= MAX_WAITING:
+            numbers = self._of_identity.get(identity)
+            if len(self._events) >= CONDENSE_FROM:
                 if not self._warned:
                     self._warned = True
                     logger.warning("room=%r: its hooks do not keep up; who comes and goes is left out", self._name)
-                last = next((at for at in reversed(range(len(waiting))) if waiting[at][0] == identity), None)
-                if last is not None:  # it says the opposite, and without the two of them the rest still alternates
-                    del waiting[last]
+                if numbers is not None:  # the last one says the opposite; without the two the rest still alternates
+                    del self._events[numbers.pop()]
+                    if not numbers:
+                        del self._of_identity[identity]
                     return
-            waiting.append((identity, principal, arrived))
+            self._number += 1
+            self._events[self._number] = (identity, principal, arrived)
+            if numbers is None:
+                numbers = self._of_identity[identity] = deque()
+            numbers.append(self._number)
 
     def work(self) -> None:
         """See `Turn`. [worker thread]"""
@@ -120,7 +129,15 @@ class HookTurn(Turn):
 
     def _next(self) -> tuple[Hashable, Any, bool] | None:
         with self._lock:
-            return self._waiting.pop(0) if self._waiting else None
+            number = next(iter(self._events), None)
+            if number is None:
+                return None
+            event = self._events.pop(number)
+            numbers = self._of_identity[event[0]]
+            numbers.popleft()
+            if not numbers:
+                del self._of_identity[event[0]]
+            return event
 
     def _call(self, hook: Callable[..., Any], principal: Any) -> None:
         try:
@@ -130,7 +147,7 @@ class HookTurn(Turn):
 
     def worked(self) -> None:
         """See `Turn`. [loop thread]"""
-        if self._waiting:
+        if self._events:
             self.wake()
         else:
             self._server.hooks.pop(self._name, None)

@@ -25,6 +25,8 @@ from catzilla.rooms import Room, Rooms, check_name
 # join and leave. One for all: it is held for a few instructions.
 _memberships = threading.Lock()
 
+_NO_NAMES: set[str] = set()  # of every WebSocket that is in no room; nobody changes it
+
 
 class WebSocket:
     """One connection. Everything but `receive` may be used from any thread.
@@ -38,7 +40,7 @@ class WebSocket:
         self.request = request  # the handshake's
         self.subprotocol = subprotocol
         self._rooms = rooms
-        self._names: dict[str, None] | None = None  # of the rooms it has joined
+        self._names = _NO_NAMES  # of the rooms it has joined
         self._state: SimpleNamespace | None = None
         self._joins = Bucket(join_rate, burst_of(join_rate)) if join_rate else None
         self._connection: WebSocketConnection  # set by `bind`
@@ -156,7 +158,8 @@ class WebSocket:
     @property
     def rooms(self) -> frozenset[str]:
         """The names of the rooms that it has joined. [any thread]"""
-        return frozenset(self._names or ()) if not self.closed else frozenset()
+        with _memberships:
+            return frozenset() if self.closed else frozenset(self._names)
 
     def join(self, room: str | Room) -> None:
         """Join a room: what is published there is sent here from now on. Joining twice is fine. [any thread]
@@ -167,24 +170,33 @@ class WebSocket:
         name = room.name if isinstance(room, Room) else room
         check_name(name)
         self._connection.check_open()
-        if self._names is not None and name in self._names:
-            return
-        limit = self._connection.services.limits.max_rooms
-        if len(self._names or ()) >= limit:
-            raise ValueError(f"this connection is in {limit} rooms already (max_rooms): leave one first")
-        # Before the room's hook, which may ask a database: also a join that is refused in the end counts.
-        if self._joins is not None and (wait := self._joins.take(monotonic())) > 0:
-            raise RateLimited("this connection joins rooms more often than join_rate allows", wait)
+        with _memberships:
+            if not self._has_place_for(name):
+                return
+            # Before the room's hook, which may ask a database: a join that is refused in the end counts, too.
+            if self._joins is not None and (wait := self._joins.take(monotonic())) > 0:
+                raise RateLimited("this connection joins rooms more often than join_rate allows", wait)
         self._rooms.check_join(name, self.principal, self.request)
         with _memberships:
-            if self._names is None:
-                self._names = {}
-            self._names[name] = None
-            self._rooms.join(self._connection, name)
+            if self._has_place_for(name):  # again: another thread may have joined meanwhile
+                self._names.add(name)
+                self._rooms.join(self._connection, name)
+
+    def _has_place_for(self, name: str) -> bool:
+        """Whether it may join one more room; False if it is in this one. Raises `ValueError` where it may not."""
+        if name in self._names:
+            return False
+        limit = self._connection.services.limits.max_rooms
+        if len(self._names) >= limit:
+            raise ValueError(f"this connection is in {limit} rooms already (max_rooms): leave one first")
+        if not self._names:
+            self._names = set()  # the first one; none is shared by all that are in no room
+        return True
 
     def leave(self, room: str | Room) -> None:
         """Leave a room; being in it no more, or never, is fine. [any thread]"""
         name = room.name if isinstance(room, Room) else room
         with _memberships:
-            if self._names is not None and self._names.pop(name, self) is None:
+            if name in self._names:
+                self._names.remove(name)
                 self._rooms.leave(self._connection, name)

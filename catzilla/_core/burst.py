@@ -21,13 +21,13 @@ class Batch:
     message begins another.
     """
 
-    __slots__ = ("_excluded", "is_open", "joined", "packets", "size")
+    __slots__ = ("_excluded", "_joined", "is_open", "packets", "size")
 
     def __init__(self) -> None:
         self.packets: list[Packet] = []
         self.size = 0
         self.is_open = True
-        self.joined: bytes | None = None  # all of it as it goes over an uncompressed wire, if that is not too much
+        self._joined: bytes | None = None  # all of it as it goes over an uncompressed wire, if that is not too much
         self._excluded: dict[str, set[Packet]] | None = None  # by connection: what it does not get
 
     def add(self, packet: Packet, exclude: str | None) -> None:
@@ -39,9 +39,9 @@ class Batch:
                 self._excluded = {}
             self._excluded.setdefault(exclude, set()).add(packet)
 
-    def is_whole_for(self, member_id: str) -> bool:
-        """Whether a member gets all of it."""
-        return self._excluded is None or member_id not in self._excluded
+    def whole_for(self, member_id: str) -> bytes | None:
+        """All of it in one piece, once it is finished; None if it is too much, or not all of it is for this member."""
+        return self._joined if self._excluded is None or member_id not in self._excluded else None
 
     def packets_for(self, member_id: str) -> list[Packet]:
         """The messages that a member gets."""
@@ -52,7 +52,7 @@ class Batch:
         """The turn is over: nothing more is added."""
         self.is_open = False
         if self.size <= JOINED_BYTES:
-            self.joined = b"".join([piece for packet in self.packets for piece in packet.frame])
+            self._joined = b"".join([piece for packet in self.packets for piece in packet.frame])
 
 
 Burst = Packet | Batch | list[Packet | Batch] | None

@@ -29,18 +29,21 @@ class HTTPDate:
 class Load:
     """How busy the process is, to tell threads that wait for something from threads that compute. [one thread]"""
 
-    __slots__ = ("_processor", "_wall")
+    __slots__ = ("_late", "_processor", "_wall")
 
-    def __init__(self) -> None:
+    def __init__(self, late: float) -> None:
+        """Who asks again after more than `late` seconds was kept from it, by a lack of processors or of its lock."""
+        self._late = late
         self._wall = monotonic()
         self._processor = time.process_time()
 
     def __call__(self) -> float:
         """Processors that the whole process has used since the last call, on average: 1.0 is one of them all the time.
 
-        Where Python code alone runs it is never much above 1: one thread at a time has the interpreter lock.
+        Where Python code alone runs it is never much above 1: one thread at a time has the interpreter lock. A process
+        that is not given a processor uses none either, so it counts as busy where the question itself comes late.
         """
         wall, processor = monotonic(), time.process_time()
-        load = (processor - self._processor) / max(wall - self._wall, 1e-9)
+        passed, used = wall - self._wall, processor - self._processor
         self._wall, self._processor = wall, processor
-        return load
+        return 1.0 if passed > self._late else used / max(passed, 1e-9)

@@ -84,10 +84,14 @@ class Limits:
     )
     socket_inbox_bytes: int = limit(256 * KIB, unit="bytes", why="the same in bytes: what arrived and was not handled")
     socket_outbox_messages: int = limit(
-        1024, unit="messages", why="messages that wait for a slow WebSocket client before its room's on_slow applies"
+        1024,
+        unit="messages",
+        why="messages of rooms that wait for a slow WebSocket client before a room's on_slow applies",
     )
     socket_outbox_bytes: int = limit(
-        1 * MIB, unit="bytes", why="the same in bytes; and what `send` puts ahead of a client before it blocks"
+        1 * MIB,
+        unit="bytes",
+        why="the same in bytes; and, beside it, what `send` puts ahead of a client before it blocks",
     )
     send_timeout: float = limit(
         10.0, unit="seconds", why="how long `send` waits for a slow WebSocket client before it raises SlowConsumer"

@@ -111,7 +111,7 @@ class Outbox:
             packet = self._packets.popleft()
             size += packet.size
             taken.append(packet)
-            self._forget(packet)
+            self._uncount(packet)
         return taken
 
     def clear(self) -> None:
@@ -135,7 +135,7 @@ class Outbox:
         index = 0
         while self._is_over(packet) and index < len(packets):
             if packets[index].origin is origin:
-                self._forget(packets[index])
+                self._uncount(packets[index])
                 del packets[index]
                 self._lose(OnSlow.DROP_OLDEST)
             else:
@@ -146,13 +146,15 @@ class Outbox:
             self._append(packet)
 
     def _remove_all(self, origin: Origin) -> None:
-        removed = [packet for packet in self._packets if packet.origin is origin]
-        for packet in removed:
-            self._forget(packet)
-        self._lose(OnSlow.CONFLATE, len(removed))
-        self._packets = deque(packet for packet in self._packets if packet.origin is not origin)
+        packets, self._packets = self._packets, deque()
+        for packet in packets:
+            if packet.origin is origin:
+                self._uncount(packet)
+                self._lose(OnSlow.CONFLATE)
+            else:
+                self._packets.append(packet)
 
-    def _forget(self, packet: Packet) -> None:
+    def _uncount(self, packet: Packet) -> None:
         """A packet does not wait any more."""
         if packet.origin is not None:
             self._from_rooms -= 1

@@ -36,9 +36,7 @@ logger = logging.getLogger("catzilla")
 
 CLOSING = 0.5  # seconds that generators have to run their `finally` once their streams are cut
 JOINING = 0.3  # seconds that worker threads then have to end; those in user code are left behind, they are daemons
-KEPT_BYTES = (
-    4 * MIB
-)  # a block of this size is freed at first, see `_keep_freed_memory`; twice the largest stream buffer
+KEPT_BYTES = 4 * MIB  # see `_keep_freed_memory`; twice the largest buffer of a stream
 
 # Since 3.13 a loop removes the file of a Unix socket when it stops; but others may go on listening on the socket.
 _KEEP_SOCKET_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
@@ -171,11 +169,9 @@ class HTTPServer:
         timers = Timers(loop)
         limits = self._limits
         workers = Workers(loop, limits)
-        # `Turns` keeps the sockets' budgets. A thread counts as busy for a moment after it has given its place back, so
-        # its workers have room to spare: who was given a place must find a thread.
-        places = limits.max_sockets + limits.max_callbacks
-        socket_limits = replace(limits, max_requests=2 * places, max_streams=0)
-        socket_workers = Workers(loop, socket_limits, name="catzilla-socket")
+        # `Turns` keeps the sockets' budgets, and whoever it has given a place must find a thread: no limit here.
+        unlimited = replace(limits, max_requests=sys.maxsize, max_streams=0)
+        socket_workers = Workers(loop, unlimited, name="catzilla-socket", shares=False)
         return Services(
             loop=loop,
             limits=limits,
@@ -233,9 +229,8 @@ class HTTPServer:
 def _keep_freed_memory() -> None:
     """Have the C library keep a few MiB of what is freed, for the next message or chunk.
 
-    glibc gives memory at the end of its heap back to the kernel from 128 KiB on, and maps blocks of that size one by
-    one, so each message of some ten KiB could be faulted in page by page again: 5 to 20 faults a message, and half of
-    its time. Both thresholds follow the largest mapped block that was ever freed (mallopt(3), M_MMAP_THRESHOLD), so one
-    is made and freed. It is never touched, and elsewhere it does nothing.
+    glibc gives memory at the end of its heap back to the kernel from 128 KiB on, and each message of some ten KiB was
+    faulted in anew, page by page: up to 20 faults a message, and half of its time. The threshold follows the largest
+    mapped block that was ever freed (mallopt(3), M_MMAP_THRESHOLD); this one is never touched.
     """
     bytes(KEPT_BYTES)

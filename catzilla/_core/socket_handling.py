@@ -207,7 +207,7 @@ class SocketHandling(Turn):
                     raise TimeoutError(f"no message within {timeout:g} s") from None
             else:
                 break
-        if inbox:
+        if inbox or connection.waits.interrupted is not None:
             arrival.notify_all()  # another thread may receive as well
         self.handled += len(message)
         if not connection.is_reading and not self._is_over(2):

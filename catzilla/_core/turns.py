@@ -5,10 +5,10 @@ while it has none. When there is some, the loop puts it among those that are rea
 workers, takes one after the other. One drain is all it takes while callbacks return at once, and when it has done what
 there was it stays and waits for more: to be called up anew costs several times what a turn costs.
 
-A drain may be held up by a callback that blocks. While turns wait, the tick starts more drains, twice as many each
-time, where none has moved on since the last tick, or where the process has been idle meanwhile: then what drains wait
-for is not the interpreter lock, and more of them get more done. So a blocked callback delays nobody else by more than a
-tick. Of the drains that find nothing left one stays, the *keeper*, and the others end.
+A drain may be held up by a callback that blocks. While turns wait, the tick starts more drains where none has moved on
+since the last tick, or where the process was idle meanwhile (`reinforcement.py`). So a blocked callback delays others
+by a tick and the start of a thread, and no more. Of the drains that find nothing left one stays, the *keeper*, and the
+others end.
 
 A turn is never run by two threads, and needs no lock: the loop sets `_busy` when it becomes ready and clears it when
 it has been done, and makes it ready again if more has come meanwhile. Turns go to the drains and come back through a
@@ -21,7 +21,6 @@ wait in the order of arrival, while their sockets, whose inboxes fill up, are no
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections import deque
@@ -29,14 +28,14 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from catzilla._core.clock import Load
 from catzilla._core.current import current
 from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.pace import Pace
+from catzilla._core.reinforcement import TICK, Reinforcement
 from catzilla._core.waits import Signal
 from catzilla._core.worker import Worker
-from catzilla._core.workers import IDLE, TICK, Workers
+from catzilla._core.workers import Workers
 
 logger = logging.getLogger("catzilla")
 
@@ -67,7 +66,7 @@ class Turns:
         self.workers = workers
         self._loop = loop
         self.limits = limits
-        self._load = load or Load()
+        self._reinforcement = Reinforcement(load)
         self._max_drains = limits.max_callbacks
         self._max_linear = limits.max_sockets
         self._arrived: list[Turn] = []  # in this turn of the loop
@@ -78,7 +77,6 @@ class Turns:
         self._finished = 0  # turns ever done; written by drains, who may lose a count: only that it moves matters
         self._finished_at_tick = 0
         self._drains = 0
-        self._boost = 1
         self._ticking = False
         self._linear = 0
         self._arrivals: list[Signal] = []  # to be notified at the end of this turn of the loop
@@ -118,7 +116,8 @@ class Turns:
             self._start(1)
         if not self._ticking:
             self._ticking = True
-            self._load()  # counts from now on
+            self._finished_at_tick = self._finished
+            self._reinforcement.begin()
             self._loop.call_later(TICK, self._tick)
 
     def _start(self, count: int) -> None:
@@ -131,15 +130,16 @@ class Turns:
         self.collect()
         if not self._out:
             self._ticking = False
-            self._boost = 1
             return
-        waiting, is_stuck = self.waiting, self._finished == self._finished_at_tick
-        is_idle = self._load() < IDLE
-        if waiting and (is_stuck or is_idle):
-            self._start(min(self._boost, waiting, self._max_drains - self._drains))
-            self._boost *= 2
+        reinforcement, waiting = self._reinforcement, self.waiting
+        reinforcement.look()
+        places = min(waiting, self._max_drains - self._drains)
+        if self._finished == self._finished_at_tick:
+            self._start(reinforcement.count(places))
         else:
-            self._boost = 1
+            reinforcement.reset()
+            if reinforcement.is_idle and places > 0:
+                self._start(1)
         self._finished_at_tick = self._finished
         self._loop.call_later(TICK, self._tick)
 
@@ -169,8 +169,16 @@ class Turns:
         try:
             return self._ready.get_nowait()
         except Empty:
-            current.waits = None
-            self.handle.post(self.collect)
+            return self._keep()
+
+    def _keep(self) -> Turn | None:
+        """Wait for a turn, unless another drain does already. [worker thread]
+
+        A turn that becomes ready when this one has looked, and while the keeper is busy or about to end, is met by
+        `drained` if no drain is left, else by the keeper when it looks again or, if that takes long, by the tick.
+        """
+        current.waits = None
+        self.handle.post(self.collect)
         if not self._keeper.acquire(blocking=False):
             return None
         try:
@@ -196,13 +204,10 @@ class Turns:
         self.workers.stop()
 
     def refused(self) -> None:
-        """A drain was refused: the workers are stopping, and what is ready is not done any more. [loop thread]"""
+        """A drain was refused: the workers stop. If it was the last one, what is ready is not done. [loop thread]"""
         self._drains -= 1
-        while not self._ready.empty():
-            with contextlib.suppress(Empty):  # a drain was quicker
-                self._out -= self._ready.get_nowait() is not None
-        for _ in range(self._drains):  # what sends the others away was among it
-            self._ready.put(None)
+        while not self._drains and self.waiting:
+            self._out -= self._ready.get_nowait() is not None  # nobody else takes from it
         self._check_idle()
 
     # Linear handlers.

@@ -50,7 +50,7 @@ class Waits:
     `_interrupted` is written once, by the loop; `_conditions` is replaced as a whole by the waiting threads. A waiter
     publishes its condition first and looks at `_interrupted` second, under the condition's lock; the interrupter sets
     `_interrupted` first and reads `_conditions` second, and notifies under that lock. Whichever comes first, the waiter
-    either sees the flag or is notified.
+    either sees the flag or is notified. A `Signal` has no lock to hold, but keeps its token until somebody waits.
     """
 
     __slots__ = ("_conditions", "_interrupted")
@@ -96,15 +96,17 @@ class Waits:
         """As `wait_for`, where `watch` has been called before. [worker thread]"""
         deadline = None if timeout is None else monotonic() + timeout
         with condition:
-            while not predicate():
-                if self._interrupted is not None:
+            while True:
+                is_over = self._interrupted is not None  # before the predicate: what came before the end is still taken
+                if predicate():
+                    return True
+                if is_over:
                     condition.notify_all()  # a `Signal` has woken this one alone
                     self.check()
                 left = None if deadline is None else deadline - monotonic()
                 if left is not None and left <= 0:
                     return False
                 condition.wait(left)
-            return True
 
     def interrupt(self, error: Disconnected) -> None:
         """Wake every waiter with `error`, now and from now on. Calling twice keeps the first. [loop thread]"""

@@ -8,9 +8,8 @@ requests, and the art is to decide who may take new requests:
 - One worker that drains the shared queue beats eight that fight for the interpreter lock. A new request wakes a
   worker only when none is draining already.
 - A drainer may be stuck in user code. Every `TICK` seconds in which requests wait, the loop looks whether the
-  drainers have moved on to another job; if none has, it starts more beside them, twice as many each time. It does so
-  too if the process was idle meanwhile: handlers that each block for less than a tick wait for something else than the
-  interpreter lock, and more of them get more done.
+  drainers have moved on to another job; if none has, or if the process was idle meanwhile, it starts more beside them
+  (`reinforcement.py`).
 - A new request may block for long, so it must not run where a parked stream lives: it gets an idle thread without
   streams, or a new one. Only handlers that have proven quick (`Pace`) share threads, `home_threads` for each route, so
   that ten thousand parked streams need a few, and so that waking many streams wakes few threads. A route that turns
@@ -30,16 +29,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from queue import Empty
 
-from catzilla._core.clock import Load, monotonic
+from catzilla._core.clock import monotonic
 from catzilla._core.current import current
 from catzilla._core.limits import Limits
 from catzilla._core.pace import Pace
+from catzilla._core.reinforcement import TICK, Reinforcement
 from catzilla._core.worker import LOOK, Job, Kind, Request, Worker, WorkerStatistics
 
 logger = logging.getLogger("catzilla")
-
-TICK = 0.002  # seconds: how long a drainer may be in one job before another worker is started beside it
-IDLE = 0.5  # processors: a process that has used less between two ticks was waiting for something else
 
 
 class Workers:
@@ -51,10 +48,13 @@ class Workers:
         limits: Limits,
         *,
         name: str = "catzilla-worker",
+        shares: bool = True,
         load: Callable[[], float] | None = None,
     ) -> None:
+        """With `shares=False` no job waits for another: each is given a thread of its own at once."""
         self._loop = loop
-        self._load = load or Load()
+        self._shares = shares
+        self._reinforcement = Reinforcement(load)
         self._limits = limits
         self._name = name  # of each thread, before its number
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class Workers:
         self._shared: dict[Pace, set[Worker]] = {}  # the homes that the streams of a route share
         self._running = [0] * len(Kind)
         self._started = 0
-        self._boost = 1
+        self._lacks_threads = False  # the last one could not be started
         self._ticking = False
         self._stopping = False
 
@@ -92,14 +92,15 @@ class Workers:
             full = self._running[Kind.REQUEST] >= self._limits.max_requests or self._stopping
             if not full:
                 self._new.extend(arrived)
-            starters = [] if full or self._drainers else self._call_up(1)
+            wanted = 0 if full else len(arrived) if not self._shares else 0 if self._drainers else 1
+            starters = self._call_up(wanted)
         if full:
             for request in arrived:
                 request.refuse()
             return
         if not self._ticking:
             self._ticking = True
-            self._load()  # counts from now on
+            self._reinforcement.begin()
             self._loop.call_later(TICK, self._tick)
         self._start(starters)
 
@@ -148,34 +149,47 @@ class Workers:
         """See that waiting requests are moving; start more workers where the drainers are stuck. [loop thread]"""
         refused: list[Request] = []
         starters: list[Worker] = []
+        reinforcement = self._reinforcement
+        reinforcement.look()
         with self._lock:
             if not self._new:
                 self._ticking = False
-                self._boost = 1
                 return
-            has_moved, is_idle = False, self._load() < IDLE
-            for worker in list(self._drainers):
-                if worker.jobs == worker.jobs_at_tick:
-                    self._drainers.discard(worker)
-                elif worker.jobs_at_tick >= 0:  # one that was called up since the last tick may be stuck as well
-                    has_moved = True
-                worker.jobs_at_tick = worker.jobs
-            if has_moved and not is_idle:
-                self._boost = 1
-            elif is_idle or not self._drainers:
-                places = self._limits.max_requests - self._running[Kind.REQUEST]
-                if places <= 0:
-                    refused.extend(self._new)
-                    self._new.clear()
-                else:
-                    starters = self._call_up(min(self._boost, len(self._new), places))
-                    self._boost *= 2
+            has_moved = self._look_at_drainers()
+            is_stuck = not self._drainers
+            places = self._limits.max_requests - self._running[Kind.REQUEST] - self._called_up
+            if is_stuck and places <= 0:
+                refused.extend(self._new)
+                self._new.clear()
+            elif is_stuck:
+                starters = self._call_up(reinforcement.count(min(places, len(self._new))))
+            elif has_moved:
+                reinforcement.reset()
+                # Half of the budget is kept for when they are stuck: who moves on serves a burst, which a full one refuses.
+                if reinforcement.is_idle and places > self._limits.max_requests // 2:
+                    starters = self._call_up(1)
         self._loop.call_later(TICK, self._tick)
         for request in refused:
             self._loop.call_soon(request.refuse)
         self._start(starters)
 
     # Choosing a worker; the lock is held.
+
+    def _look_at_drainers(self) -> bool:
+        """Forget those that are stuck; whether another has moved on since the last tick."""
+        has_moved = False
+        for worker in list(self._drainers):
+            if worker.jobs == worker.jobs_at_tick:
+                self._drainers.discard(worker)
+            elif worker.jobs_at_tick >= 0:  # one that was called up since the last tick may be stuck as well
+                has_moved = True
+            worker.jobs_at_tick = worker.jobs
+        return has_moved
+
+    @property
+    def _called_up(self) -> int:
+        """Workers that were called up and have not run yet."""
+        return self._running[Kind.NOTHING] - len(self._idle_free) - len(self._idle_homes)
 
     def _call_up(self, count: int) -> list[Worker]:
         """Make up to `count` workers drainers and return them; `_start` must follow without the lock."""
@@ -196,7 +210,7 @@ class Workers:
         shared = self._shared.get(sharing, ()) if sharing is not None else ()
         opening = sharing is not None and len(shared) < self._limits.home_threads
         if not opening and (homes := self._idle_among(shared)):
-            worker = min(homes, key=_load)
+            worker = min(homes, key=_stream_count)
             self._idle_homes.pop(worker, None)
             self._idle_free.pop(worker, None)
             return worker
@@ -205,7 +219,7 @@ class Workers:
         elif len(self._threads) < self._limits.max_threads:
             worker = self._new_worker()
         elif self._idle_homes:
-            worker = min(self._idle_homes, key=_load)
+            worker = min(self._idle_homes, key=_stream_count)
             del self._idle_homes[worker]
             return worker
         else:
@@ -251,20 +265,30 @@ class Workers:
         return worker.streams <= average or all(worker.streams <= other.streams for other in idle)
 
     def _start(self, workers: list[Worker]) -> None:
-        """Set called-up workers going; the lock is not held. A thread that cannot be had is tried again by the tick."""
+        """Set called-up workers going; the lock is not held. Threads that cannot be had are tried again by the tick."""
+        lacks_threads = False
         for worker in workers:
             if worker.thread is not None:
                 worker.inbox.put(LOOK)
-                continue
-            thread = threading.Thread(target=self._work, args=(worker,), name=worker.name, daemon=True)
-            worker.thread = thread
-            try:
-                thread.start()
-            except RuntimeError as error:
-                worker.thread = None
-                logger.warning("worker=%s cannot start: %s", worker.name, error)
+            elif lacks_threads or not self._start_thread(worker):
+                lacks_threads = True  # nor will the others be had now
                 with self._lock:
                     self._forget(worker)
+
+    def _start_thread(self, worker: Worker) -> bool:
+        thread = threading.Thread(target=self._work, args=(worker,), name=worker.name, daemon=True)
+        worker.thread = thread
+        try:
+            thread.start()
+        except RuntimeError as error:
+            worker.thread = None
+            if not self._lacks_threads:
+                logger.warning("worker=%s cannot start, others silently until one can: %s", worker.name, error)
+            self._lacks_threads = True
+            self._reinforcement.reset()
+            return False
+        self._lacks_threads = False
+        return True
 
     # What workers call.
 
@@ -370,5 +394,5 @@ class Workers:
         self._idle_homes.pop(worker, None)
 
 
-def _load(worker: Worker) -> int:
+def _stream_count(worker: Worker) -> int:
     return worker.streams

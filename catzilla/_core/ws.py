@@ -143,7 +143,7 @@ class Received(StreamReader):
                 length = data[start + 2] << 8 | data[start + 3]
                 body = start + 8
             elif length == _LONG:
-                length = int.from_bytes(data[start + 2 : start + 10], "big")
+                length = int.from_bytes(data[start + 2 : start + 10], "big")  # or of fewer bytes, and then not whole
                 body = start + 14
             else:
                 break  # not masked
@@ -195,8 +195,8 @@ class Frames(ServerProtocol):
         self._parts: list[str | bytes] | None = None  # of a message whose end has not arrived
         self._decoder: codecs.IncrementalDecoder | None = None  # of such a message, if it is text
 
-    def receive(self, data: bytes) -> bool:
-        """Parse what has arrived, and what was kept back, as far as one turn goes; True if something is kept back."""
+    def receive(self, data: bytes) -> None:
+        """Parse what has arrived, and what was kept back, as far as one turn goes."""
         reader = self.reader
         reader.budget = self._frames_a_turn
         reader.feed_data(data)
@@ -204,7 +204,6 @@ class Frames(ServerProtocol):
         is_plain = reader.between_frames and self._parts is None and not self.extensions and self._state is OPEN
         if not (is_plain and reader.take_messages(self._max_message_bytes, self.messages)):
             next(self.parser)
-        return reader.has_more
 
     @property
     def has_more(self) -> bool:

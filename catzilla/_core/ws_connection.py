@@ -91,7 +91,7 @@ class WebSocketConnection(WebSocketOutput):
             return  # lingering: read and thrown away
         self._heard = True
         frames = self._frames
-        has_more = frames.receive(data)
+        frames.receive(data)
         if frames.messages:
             messages, frames.messages = frames.messages, []
             self._take_messages(messages)
@@ -99,7 +99,7 @@ class WebSocketConnection(WebSocketOutput):
             self._write_control()
         if not frames.is_open and not self._closing:
             self._peer_closes()
-        if has_more:
+        if frames.has_more:
             self._parse_later()
 
     def _parse_later(self) -> None:

@@ -139,17 +139,13 @@ class WebSocketOutput(Wire):
             self._hold(unpacked(burst, self.id))
         elif isinstance(burst, Packet):
             self._write_packets([burst])
-        elif isinstance(burst, Batch) and burst.joined and not self.compresses and burst.is_whole_for(self.id):
-            self._write_batch(burst)
+        elif isinstance(burst, Batch) and not self.compresses and (whole := burst.whole_for(self.id)) is not None:
+            # What every member of a room gets: the case that counts most, and the bytes are there already.
+            self._services.messages_sent += len(burst.packets)
+            if not self._closing:
+                self._transport.write(whole)
         elif left := self._write_bounded(unpacked(burst, self.id)):
             self._hold(left)
-
-    def _write_batch(self, batch: Batch) -> None:
-        """Write what every member of a room gets: the case that counts most, and the bytes are there already."""
-        self._services.messages_sent += len(batch.packets)
-        if not self._closing:
-            assert batch.joined is not None, "only a batch that was joined is written as one"
-            self._transport.write(batch.joined)
 
     def _write_bounded(self, packets: list[Packet]) -> list[Packet]:
         """Write in portions until the client is behind; what is left is returned."""

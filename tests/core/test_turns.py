@@ -172,7 +172,7 @@ def test_a_process_that_is_idle_while_turns_wait_gets_more_drains(stage):
         stage.turns._finished += 1
         stage.loop.advance(TICK)
         counts.append(len(stage.workers.submitted))
-    assert counts == [2, 4, 4, 5], "one, two, none while it computes, and then from the beginning"
+    assert counts == [2, 3, 3, 4], "one at each tick, none while it computes"
 
 
 def test_an_idle_process_without_turns_that_wait_gets_none(stage):
@@ -272,6 +272,30 @@ def test_waiting_handlers_are_notified_at_the_end_of_the_turn(stage):
     assert stage.loop.turn() == 1
     assert first.notified == second.notified == 1
     assert stage.loop.turn() == 0
+
+
+def test_a_tick_that_begins_counts_from_then_on(stage):
+    """The last tick may have ended long ago, with turns done since."""
+    (job,) = stage.jobs("a")
+    stage.turns._finished += 5
+    job.wake()
+    stage.admit()
+    stage.loop.advance(TICK)
+    assert len(stage.workers.submitted) == 2, "nothing has moved since it waits"
+
+
+def test_what_is_ready_is_done_though_one_of_two_drains_is_refused(stage):
+    for job in stage.jobs("ab"):
+        job.wake()
+    stage.admit()
+    stage.loop.advance(TICK)
+    running, refused = stage.workers.submitted
+    stage.workers.submitted.clear()
+    refused.refuse()
+    running.run(stage.worker)
+    stage.handle.run_all()
+    assert stage.notes == ["a", "b"]
+    assert stage.is_idle
 
 
 def test_workers_that_stop_leave_nothing_waiting(stage):

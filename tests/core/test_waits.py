@@ -125,6 +125,22 @@ def test_what_holds_wins_over_an_interruption():
     assert waits.wait_for(threading.Condition(), lambda: True) is True
 
 
+def test_what_came_just_before_the_end_is_still_taken():
+    """The last message and the end come between the predicate's look and ours."""
+    waits, inbox = Waits(), []
+
+    def predicate() -> bool:
+        if not inbox:
+            inbox.append("the last words")
+            waits._interrupted = Disconnected()  # as the loop does, in the same turn
+            return False
+        return True
+
+    condition = Signal()
+    condition.notify_all()
+    assert waits.wait_for(condition, predicate) is True
+
+
 def test_all_waiters_are_interrupted_at_once():
     waits, shared = Waits(), threading.Condition()
     waiters = [Waiter(waits), Waiter(waits), Waiter(waits, condition=shared), Waiter(waits, condition=shared)]

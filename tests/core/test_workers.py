@@ -32,10 +32,10 @@ class StillThread:
 class StillWorkers(Workers):
     """`Workers` whose threads do not run: `wake` has one do what it would do next."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, shares: bool = True) -> None:
         self.loop = FakeLoop()
         self.load = 1.0  # as if handlers computed all the time
-        super().__init__(self.loop, limits, load=lambda: self.load)
+        super().__init__(self.loop, limits, shares=shares, load=lambda: self.load)
         self.routes = {False: Pace(), True: Pace()}  # one that has not proven quick, and one that has
         self.routes[True].is_quick = True
         self.unstarted: list[Worker] = []
@@ -240,13 +240,13 @@ def test_a_process_that_is_idle_while_requests_wait_gets_more_workers():
     workers = make()
     submit(workers, 30)
     counts = []
-    for load in (0.1, 0.2, 0.9, 0.1):
+    for load in (0.1, 0.1, 0.2, 0.9, 0.1):
         for worker in [*workers.awake(), *workers.doing]:
             workers.wake(worker)
         workers.load = load
         workers.tick()
         counts.append(len(workers._threads))
-    assert counts == [2, 4, 4, 5], "one, two, none while it computes, and then from the beginning"
+    assert counts == [1, 2, 3, 3, 4], "one at each tick once it is seen to move, none while it computes"
 
 
 def test_progress_resets_the_doubling():
@@ -256,13 +256,61 @@ def test_progress_resets_the_doubling():
     for _ in range(4):
         workers.tick()
         workers.settle()
-    boost = workers._boost
-    assert boost > 1
+    after = workers._reinforcement._next
+    assert after > 1
     workers.tick()  # those that were called up last have just begun: neither stuck nor moving
-    assert workers._boost == boost
+    assert workers._reinforcement._next == after
     workers.wake(min(workers._drainers, key=_name))
     workers.tick()
-    assert workers._boost == 1
+    assert workers._reinforcement._next == 1
+
+
+def test_a_full_budget_whose_workers_move_refuses_nobody_who_waits():
+    """Handlers wait for something, so the process is idle; but they do move on, and will come to those that wait."""
+    workers = make(max_requests=4)
+    workers.load = 0.0
+    asks = submit(workers, 40)
+    for _ in range(20):
+        for worker in [*workers.awake(), *workers.doing]:
+            workers.wake(worker)
+        workers.tick()
+    while workers.doing:
+        for worker in list(workers.doing):
+            workers.wake(worker)
+    assert [each.refused for each in asks] == [0] * 40
+    assert not workers._new
+
+
+def test_who_was_called_up_and_has_not_run_yet_takes_a_place():
+    workers = make(max_requests=4)
+    submit(workers, 40)
+    for _ in range(10):
+        workers.tick()  # and none of the threads gets to run
+    assert len(workers._threads) == 4
+
+
+def test_half_of_the_budget_is_kept_for_those_that_get_stuck():
+    workers = make(max_requests=8)
+    workers.load = 0.0
+    submit(workers, 40)
+    for _ in range(8):
+        for worker in [*workers.awake(), *workers.doing]:
+            workers.wake(worker)
+        workers.tick()
+    assert len(workers._threads) == 4, "they move on, and nobody is refused"
+    for _ in range(8):
+        workers.settle()
+        workers.tick()  # they do not any more
+    assert len(workers._threads) == 8
+
+
+def test_workers_that_are_not_shared_are_given_to_each_job_at_once():
+    workers = StillWorkers(Limits(), shares=False)
+    submit(workers, 3)
+    assert len(workers.awake()) == 3
+    workers.settle()
+    submit(workers, 2)
+    assert len(workers.awake()) == 2, "nobody waits for those that are at work"
 
 
 def test_ticking_ends_with_the_queue():
@@ -933,7 +981,11 @@ def test_a_thread_that_cannot_be_had_costs_no_request(real, caplog, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         workers.submit(Call(lambda worker: ran.set()))
-    assert "worker=catzilla-worker-1 cannot start: can't start new thread" in caplog.text
+        for _ in range(5):
+            workers._loop.advance(TICK)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("worker=catzilla-worker-1 cannot start")
+    assert record.getMessage().endswith("can't start new thread"), "once, and not at each tick"
     assert workers.statistics() == (0, 0, 1, 0, 0)
     workers._loop.advance(TICK)
     wait(ran)

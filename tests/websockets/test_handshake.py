@@ -10,7 +10,7 @@ import threading
 import pytest
 import trustme
 
-from catzilla import HTTPError, JSONResponse, Response, RouterGroup
+from catzilla import HTTPError, JSONResponse, RouterGroup
 from catzilla.testing import HandshakeRefused, LiveServer, raw_frame
 from tests.promises.helpers import PATIENCE, RawClient, eventually, get, services_of
 from tests.websockets.helpers import (
@@ -588,10 +588,3 @@ def test_frames_that_arrive_together_with_a_handshake_over_tls(app, live_server,
             assert data
             received += data
         assert received.startswith(b"HTTP/1.1 101 ")
-
-
-def test_a_response_instead_of_an_upgrade(app, live_server):
-    """Whoever returns a response from `auth` by mistake has let somebody in: it is a principal like any other."""
-    app.websocket("/mine", auth=lambda request: Response(403))(lambda ws: ws.send(type(ws.principal).__name__))
-    with live_server(app).websocket("/mine") as client:
-        assert client.receive() == "Response"

@@ -481,3 +481,30 @@ def test_two_threads_that_receive_share_the_messages_and_both_learn_of_the_end(a
     assert sorted(got.wait(200), key=int) == [str(i) for i in range(200)]
     client.close()
     assert ended.wait(2) == [1000, 1000]
+
+
+def test_who_receives_the_last_message_leaves_the_end_to_the_other(app, live_server):
+    """Both wait when the last message and the end arrive together: one wake-up serves for both."""
+    ended = Calls()
+
+    @app.websocket("/two")
+    def two(ws):
+        def receive():
+            try:
+                ws.receive()
+            except Disconnected as error:
+                ended(error.code)
+            else:
+                ended("a message")
+
+        threads = [threading.Thread(target=receive) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+
+    live = live_server(app)
+    for round_ in range(1, 31):
+        client = live.websocket("/two")
+        client.send_raw(raw_frame(TEXT, b"last") + raw_frame(CLOSE, b"\x03\xe8"))
+        assert {1000, "a message"} == set(ended.wait(2 * round_)[-2:])

@@ -182,7 +182,7 @@ def test_a_slow_hook_delays_neither_messages_nor_other_rooms(app, door, live_ser
 @pytest.mark.parametrize("times", [1, 2, 3, 4])
 def test_hooks_that_do_not_keep_up_are_left_with_the_truth(app, door, live_server, monkeypatch, times, stays):
     """Whoever keeps a list from what the hooks say must not keep a ghost: what is left out are pairs."""
-    monkeypatch.setattr(room_server, "MAX_WAITING", 3)
+    monkeypatch.setattr(room_server, "CONDENSE_FROM", 3)
     entered, release, calls = threading.Event(), threading.Event(), Calls()
 
     @app.room("lobby").on_join

@@ -15,6 +15,7 @@ from catzilla._core import fanout as fanout_module
 from catzilla.testing import LiveServer, WebSocketClosed
 from tests.promises.helpers import PATIENCE, eventually, services_of
 from tests.websockets.room_helpers import (
+    Calls,
     Door,
     close_of,
     fanout_of,
@@ -615,6 +616,33 @@ def test_names_that_are_fine(app, door, live, name):
     peer.ws.join(name)
     app.room(name).publish("hello")
     assert received(peer) == ["hello"]
+
+
+def test_joins_at_the_same_time_do_not_pass_the_limit_of_rooms(app, door, live_server):
+    both_asked = threading.Barrier(2)
+
+    def asks_a_database(principal, request):
+        both_asked.wait(PATIENCE)
+        return True
+
+    for name in ("one", "two"):
+        app.room(name).authorize(asks_a_database)
+    peer = door.open(live_server(app, max_rooms=1))
+    refused = Calls()
+
+    def join(name):
+        try:
+            peer.ws.join(name)
+        except ValueError as error:
+            refused(str(error))
+
+    threads = [threading.Thread(target=join, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(peer.ws.rooms) == 1
+    assert "max_rooms" in refused.wait(1)[0]
 
 
 def test_a_connection_is_in_so_many_rooms_and_no_more(app, door, live_server):
