@@ -1,7 +1,7 @@
 """How a handler is called: which of its parameters is the request and which come from the path.
 
-Decides it once, at registration, by inspecting the signature; a call inspects nothing. Does not know routes, requests
-or responses.
+Decides it once, at registration, by inspecting the signature; a call inspects nothing. Does not know routes or
+requests, and of responses only that a check must not return one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from catzilla.errors import RouteError
+from catzilla.response import Response
 
 BoundHandler = Callable[[Any, Mapping[str, Any]], Any]
 """Called with the request and the path parameters by name; returns what the handler returns."""
@@ -27,22 +28,25 @@ def handler_name(handler: object) -> str:
     return f"{module}.{name}" if module else str(name)
 
 
+def with_article(noun: str) -> str:
+    """A noun behind its article, for messages."""
+    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
+
+
 def refuse_unusable(function: object, path: str, what: str = "handler") -> None:
     """Refuse what cannot be called synchronously. Raises: `RouteError` saying what to write instead."""
     if not callable(function):
-        article = "an" if what[0] in "aeiou" else "a"
-        raise RouteError(f"path {path!r}: {article} {what} is a function, not {type(function).__name__}")
-    name = handler_name(function)
+        raise RouteError(f"path {path!r}: {with_article(what)} is a function, not {type(function).__name__}")
+    name = f"{what} {handler_name(function)} (path {path!r})"
+    streams = what == "handler"  # of nothing else are yielded values sent
     for candidate in (function, type(function).__call__):  # an object's __call__ may be async, too
         if inspect.isasyncgenfunction(candidate):
-            raise RouteError(
-                f"{what} {name} (path {path!r}) is an async generator: write plain def with yield; it is streamed at "
-                "the client's pace"
-            )
+            fix = "with yield; it is streamed at the client's pace" if streams else "without async and yield"
+            raise RouteError(f"{name} is an async generator: write plain def {fix}")
         if inspect.iscoroutinefunction(candidate):
             raise RouteError(
-                f"{what} {name} (path {path!r}) is async def: write plain def, without await; it runs on a thread of "
-                "its own, so it may block, and yield streams"
+                f"{name} is async def: write plain def, without await; it runs on a thread of its own, so it may block"
+                + (", and yield streams" if streams else "")
             )
 
 
@@ -73,10 +77,39 @@ def check_hook(function: object, what: str, room: str, parameters: Sequence[str]
     name = f"{what} function {handler_name(function)} (room {room!r})"
     if runs_later(function):
         raise TypeError(f"{name} is no plain function: write def, without async and yield")
-    error = call_error(function, len(parameters))
+    error = call_error(function, len(parameters)) or _order_error(function, parameters)
     if error is not None:
         takes, fix = " and ".join(parameters), f"def {what}({', '.join(parameters)})"
         raise TypeError(f"{name} takes {takes}: write {fix}: {error}")
+
+
+def _order_error(function: Callable[..., Any], expected: Sequence[str]) -> str | None:
+    """Which of the expected parameters stands in the place of another: it would get what is not its own."""
+    try:
+        found = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    names = [parameter.name for parameter in found if parameter.kind in _POSITIONAL]
+    for name, own in zip(names, expected, strict=False):
+        if name != own and name in expected:
+            return f"it has {name} where {own} is passed"
+    return None
+
+
+def refuse_answer(check: object, value: object, what: str, remedy: str) -> None:
+    """Refuse a refusal that a check returned and did not raise: taken for a principal, or for true, it would let in.
+
+    A named tuple is no (body, status): it may well be a principal. Raises: `TypeError` naming the check.
+    """
+    if isinstance(value, (Response, BaseException)):
+        found = type(value).__name__
+    elif isinstance(value, type) and issubclass(value, BaseException):
+        found = value.__name__
+    elif type(value) is tuple and len(value) in (2, 3) and type(value[1]) is not bool and isinstance(value[1], int):
+        found = f"({', '.join(type(item).__name__ for item in value)})"
+    else:
+        return
+    raise TypeError(f"{what} {handler_name(check)} returned {found}, which would let everybody in: {remedy}")
 
 
 def bind_arguments(handler: Callable[..., Any], names: Collection[str], path: str = "") -> BoundHandler:
@@ -118,7 +151,7 @@ def bind_arguments(handler: Callable[..., Any], names: Collection[str], path: st
 def _request_parameter(parameters: list[inspect.Parameter], names: Collection[str]) -> inspect.Parameter | None:
     candidates = [parameter for parameter in parameters if parameter.name not in names]
     for parameter in candidates:
-        if parameter.name == "request" or _is_request(parameter.annotation):
+        if is_request(parameter):
             return parameter
     if candidates and candidates[0] is parameters[0] and candidates[0].kind in _POSITIONAL:
         first = candidates[0]
@@ -126,10 +159,16 @@ def _request_parameter(parameters: list[inspect.Parameter], names: Collection[st
     return None
 
 
-def _is_request(annotation: object) -> bool:
-    """By name, because an annotation may be a string and this module does not import Request."""
+def is_request(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter is meant for the request, wherever it stands."""
+    return parameter.name == "request" or is_annotated(parameter, "Request")
+
+
+def is_annotated(parameter: inspect.Parameter, class_name: str) -> bool:
+    """By name, because an annotation may be a string and this module does not import the classes."""
+    annotation = parameter.annotation
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return name.rpartition(".")[2] == "Request"
+    return name.rpartition(".")[2] == class_name
 
 
 def _refuse_parameter(handler: Callable[..., Any], name: str, names: Collection[str], path: str) -> None:

@@ -19,6 +19,7 @@ from catzilla._core.upgrade import Upgrade
 from catzilla._core.ws_handshake import HandshakeRefused, accept
 from catzilla.auth import principal_id, seconds_left
 from catzilla.errors import HTTPError
+from catzilla.handlers import refuse_answer
 from catzilla.origins import origin_allowed
 from catzilla.request import Request
 from catzilla.response import Response
@@ -104,8 +105,9 @@ def _authenticate(request: Request, rules: SocketRules) -> tuple[Any, str | None
     if rules.auth is None:
         return None, None, None
     principal = rules.auth(request)
-    if principal is None or principal is False:
+    if principal is None or principal is False or (isinstance(principal, str) and not principal):
         raise HTTPError(401, "not authenticated")
+    refuse_answer(rules.auth, principal, "auth function", "raise HTTPError(401), do not return it")
     expires_in = seconds_left(principal)
     identity = principal_id(principal)  # as text, as in app.user(1), which is app.user("1")
     return principal, None if identity is None else str(identity), expires_in

@@ -129,6 +129,10 @@ def check_reader(rooms: Rooms, name: str, principal: Any, request: Request) -> N
         if rooms.config(name).authorize is None:
             logger.warning("event stream refused: path=%r: %s", request.path, refusal.why)
         raise
+    except (AttributeError, TypeError) as error:
+        if principal is None and "NoneType" in str(error):  # the hook, most likely, on a principal that was forgotten
+            logger.warning("event stream failed: path=%r: write stream(request, principal=...)", request.path)
+        raise
 
 
 def last_event_id(request: Request) -> str | None:

@@ -22,7 +22,7 @@ from catzilla._core.services import Services
 from catzilla.auth import principal_id, seconds_left
 from catzilla.brokers.base import Broker, Retention
 from catzilla.errors import Forbidden
-from catzilla.handlers import check_hook
+from catzilla.handlers import check_hook, refuse_answer
 from catzilla.json_text import to_json
 from catzilla.request import Request
 from catzilla.room_server import RoomServer
@@ -155,8 +155,10 @@ class Rooms:
         check_name(name)
         config = self.config(name)
         if config.authorize is not None:
-            if not config.authorize(principal, request):
+            if not (answer := config.authorize(principal, request)):
                 raise Forbidden(REFUSED, why=f"room {name!r} is not for you")
+            what = f"room {name!r}: authorize function"
+            refuse_answer(config.authorize, answer, what, "return False or raise Forbidden(), do not return it")
         elif not config.public:
             why = (
                 f"room {name!r} is neither public nor has it an authorize hook: write app.room({name!r}, public=True), "

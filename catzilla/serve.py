@@ -19,6 +19,7 @@ from types import FrameType
 
 from catzilla import app as app_module
 from catzilla import stats
+from catzilla._core.limits import Limits
 from catzilla._core.server import HTTPServer
 from catzilla._core.sockets import bind_tcp, bind_unix, describe
 from catzilla._core.supervisor import Supervisor
@@ -30,7 +31,7 @@ from catzilla.settings import Settings
 
 logger = logging.getLogger("catzilla")
 
-CTRL_C_GRACE = 0.5  # seconds, in development: whoever presses Ctrl-C is waiting
+CTRL_C_GRACE = 0.5  # seconds, in development and unless another grace is set: whoever presses Ctrl-C is waiting
 
 
 class Server:
@@ -115,6 +116,7 @@ class Server:
             self.app.rooms.detach(http.services)
             self.app.servers.remove(self)
             self._remove_socket_file()
+            self._warn_of_abandoned(http.left_threads)
             for hook in reversed(self.app.shutdown_hooks):
                 try:
                     hook()
@@ -142,6 +144,16 @@ class Server:
     def unclosed_streams(self) -> list[str]:
         """After `stop`: the handlers of streams whose generators were stuck in user code to the end."""
         return list(self._http.left_streams) if self._http is not None else []
+
+    def _warn_of_abandoned(self, threads: list[str]) -> None:
+        if threads:
+            logger.warning(
+                "server=%s stopped with handlers still running, which are abandoned: count=%d threads=%s; have them "
+                "end on Disconnected, or set a longer shutdown_grace",
+                " ".join(self._urls),
+                len(threads),
+                ",".join(threads),
+            )
 
     def _remove_socket_file(self) -> None:
         if self._sockets is None:
@@ -288,8 +300,9 @@ class _Signals:
             os._exit(128 + number)
         self._seen = True
         server = self._server
-        hurry = number == signal.SIGINT and not server.app.production
-        server.request_stop(min(CTRL_C_GRACE, server.settings.limits.shutdown_grace) if hurry else None)
+        is_set = server.settings.limits.shutdown_grace != Limits.shutdown_grace  # whoever sets it means Ctrl-C, too
+        hurry = number == signal.SIGINT and not server.app.production and not is_set
+        server.request_stop(CTRL_C_GRACE if hurry else None)
 
 
 def configure_logging() -> None:

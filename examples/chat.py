@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from catzilla import Catzilla, FileResponse, HTTPError, Request, Room, WebSocket
+from catzilla import Catzilla, FileResponse, Forbidden, HTTPError, Request, Room, WebSocket
 
 PAGE = Path(__file__).with_name("chat.html")
 ROOMS = ("lobby", "kitchen", "garden")
@@ -62,8 +62,10 @@ def add_chat(app: Catzilla) -> None:
 
     @app.websocket("/chat/{room_name}", auth=visitor)
     def chat(ws: WebSocket, room_name: str) -> None:
-        ws.join(room_name)  # only those that are public: for any other the client is told 4503, forbidden
-        room = rooms[room_name]
+        room = rooms.get(room_name)
+        if room is None:  # the app may have other public rooms, which are none of the chat's
+            raise Forbidden(f"the chat has no room {room_name!r}")  # the client is told 4503, forbidden
+        ws.join(room)
         with in_turn:
             ws.send_json({"history": [message.data for message in room.history()], "here": sorted(room.members())})
         for text in ws:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
 import socket
 import ssl
@@ -74,6 +75,35 @@ def test_stopping_what_was_never_started(server):
     server.request_stop()
     assert server.wait(0) is True
     assert server.unclosed_streams() == []
+
+
+def test_handlers_that_are_abandoned_are_warned_of_once(app, server, caplog):
+    running, release = queue.SimpleQueue(), threading.Event()
+
+    @app.get("/stuck")
+    def stuck():
+        running.put(threading.current_thread())
+        release.wait(10)
+        return "late"
+
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.sendall(b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n")
+        thread = running.get(timeout=10)
+        server.stop(0)
+    server.wait()
+    release.set()
+    thread.join(10)
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    text = f"server={server.urls[0]} stopped with handlers still running, which are abandoned: count=1 threads="
+    assert warning.getMessage().startswith(f"{text}{thread.name};")
+
+
+def test_a_stop_that_abandons_nobody_warns_of_nothing(server, caplog):
+    server.start()
+    ask(server)
+    server.stop()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_waiting_with_a_timeout(server):
@@ -373,7 +403,8 @@ class Stopped:
         (signal.SIGTERM, True, 5.0, None),
         (signal.SIGINT, True, 5.0, None),
         (signal.SIGINT, False, 5.0, serve.CTRL_C_GRACE),
-        (signal.SIGINT, False, 0.1, 0.1),
+        (signal.SIGINT, False, 0.1, None),  # a grace that is set is the one that is meant
+        (signal.SIGINT, False, 30.0, None),
     ],
 )
 def test_signals_stop_it_and_ctrl_c_hurries_in_development(number, production, grace, expected, monkeypatch):

@@ -18,6 +18,8 @@ from time import monotonic, perf_counter
 
 import pytest
 
+from catzilla._core.limits import Limits
+
 ROOT = Path(__file__).parent.parent
 GRACE = 0.5  # the setting of every process here
 SECOND = 1.0  # what the promise adds to it
@@ -332,13 +334,29 @@ def test_a_second_signal_exits_at_once(start, first, second):
 
 
 def test_ctrl_c_in_development_is_quicker_than_the_grace(start):
-    process = start(production=False, shutdown_grace=60.0)
+    process = start(production=False, shutdown_grace=Limits.shutdown_grace)
     process.open("/endless")
     process.expect(b"endless began")
     sent_at = process.send(signal.SIGINT)
     assert process.end() == 0
-    assert perf_counter() - sent_at < 0.5 + SECOND + MARGIN
+    assert perf_counter() - sent_at < 0.5 + SECOND + MARGIN < Limits.shutdown_grace
     assert b"endless finally" in process.output
+
+
+def test_ctrl_c_in_development_keeps_to_a_grace_that_is_set(start):
+    source = """
+        @app.get("/slow")
+        def slow():
+            say("slow began")
+            time.sleep(1.5)
+            return "in time"
+    """
+    process = start(source, production=False, shutdown_grace=10.0)
+    client = process.open("/slow")
+    process.expect(b"slow began")
+    process.send(signal.SIGINT)
+    assert rest(client).endswith(b"in time")
+    assert process.end() == 0
 
 
 def test_app_stop_from_a_handler(start):

@@ -165,7 +165,7 @@ class Workers:
                 starters = self._call_up(reinforcement.count(min(places, len(self._new))))
             elif has_moved:
                 reinforcement.reset()
-                # Half of the budget is kept for when they are stuck: who moves on serves a burst, which a full one refuses.
+                # Half of the budget is kept for when they are stuck: who moves on serves a burst, a full budget not.
                 if reinforcement.is_idle and places > self._limits.max_requests // 2:
                     starters = self._call_up(1)
         self._loop.call_later(TICK, self._tick)

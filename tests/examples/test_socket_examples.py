@@ -134,6 +134,20 @@ def test_a_chat_has_no_other_rooms(chat_server):
     assert (closed.value.code, closed.value.reason) == (4503, "forbidden")
 
 
+def test_a_public_room_that_is_not_the_chats_is_not_joined(live_server, caplog):
+    app = chat.Catzilla()
+    chat.add_chat(app)
+    came = []
+    app.room("news", public=True).on_join(came.append)
+    live = live_server(app, presence_delay=0.05)
+    with live.websocket("/chat/news?name=alice") as ws, pytest.raises(WebSocketClosed) as closed:
+        ws.receive()
+    assert (closed.value.code, closed.value.reason) == (4503, "forbidden")
+    assert "the chat has no room 'news'" in caplog.text
+    Visitor(live, "bob").until_here("bob")  # the hooks of what was joined before have run
+    assert came == []
+
+
 def test_a_chat_says_nothing_empty_and_nothing_endless(chat_server):
     alice = Visitor(chat_server, "alice")
     for message in (" ", b"bytes", "x" * 501):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
 
-from catzilla import Catzilla, Forbidden, HTTPError, bearer_token
+from catzilla import Catzilla, Forbidden, HTTPError, RedirectResponse, Response, bearer_token
 from tests.promises.helpers import PATIENCE, eventually, services_of
 from tests.websockets.room_helpers import Calls, Door, close_of, received, refusal_of
 
@@ -76,8 +79,13 @@ def test_a_refusal_goes_through_the_error_handlers_of_the_app(app, live):
     assert refused.response.json() == {"sorry": 401}
 
 
-def test_nobody_is_401(app, live):
-    door = Door(app, auth=lambda request: None)
+class Word(str):
+    """A str of another class."""
+
+
+@pytest.mark.parametrize("nobody", [None, False, "", Word()], ids=repr)
+def test_nobody_is_401(app, live, nobody):
+    door = Door(app, auth=lambda request: nobody)
     server = live()
     assert refusal_of(server, "/ws").status_code == 401
     check_nothing_was_called(door, server)
@@ -94,6 +102,46 @@ def test_an_auth_that_raises_is_500_with_one_traceback_and_no_text(app, live, ca
     assert "secret detail" not in refused.text
     assert sum(record.exc_info is not None for record in caplog.records) == 1
     check_nothing_was_called(door, server)
+
+
+ANSWERS = {
+    "a tuple": (({"error": "sign in first"}, 401), r"\(dict, int\)"),
+    "a status of HTTP": (("no", HTTPStatus.FORBIDDEN), r"\(str, HTTPStatus\)"),
+    "a tuple with headers": (("no", 401, {"X-Why": "x"}), r"\(str, int, dict\)"),
+    "a response": (Response(401), "Response"),
+    "a redirect": (RedirectResponse("/login"), "RedirectResponse"),
+    "an error": (HTTPError(401), "HTTPError"),
+    "another error": (ValueError("no"), "ValueError"),
+    "a class of errors": (Forbidden, "Forbidden"),
+}
+
+
+@pytest.mark.parametrize(("answer", "found"), ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_refusal_that_is_returned_lets_nobody_in_and_the_log_says_what_to_write(
+    app, live, caplog, answer, found, linear
+):
+    def signed_in(request):
+        return answer
+
+    door = Door(app, auth=signed_in, linear=linear)
+    server = live()
+    refused = refusal_of(server, "/ws")
+    assert refused.status_code == 500
+    assert "signed_in" not in refused.text
+    remedy = r"which would let everybody in: raise HTTPError\(401\), do not return it"
+    assert re.search(rf"auth function {__name__}\S*signed_in returned {found}, {remedy}", caplog.text)
+    check_nothing_was_called(door, server)
+
+
+class Account(NamedTuple):
+    name: str
+    number: int
+
+
+@pytest.mark.parametrize("principal", [True, 0, Account("alice", 401), ("alice", True), ("alice",), "no"], ids=repr)
+def test_what_only_looks_like_a_refusal_is_a_principal(app, live, principal):
+    assert Door(app, auth=lambda request: principal).open(live()).ws.principal is principal
 
 
 def test_an_expiry_that_is_no_time_says_so_in_the_log(app, live, caplog):
@@ -422,6 +470,31 @@ def test_an_authorize_that_raises_joins_nothing(app, live, error):
     assert peer.ws.rooms == frozenset()
     assert server.get("/events").status_code == (403 if isinstance(error, Forbidden) else 500)
     assert app.room("lobby").count() == 0
+
+
+@pytest.mark.parametrize(("answer", "found"), ANSWERS.values(), ids=ANSWERS)
+def test_an_authorize_that_returns_a_refusal_joins_nothing_and_says_what_to_write(app, live, answer, found):
+    @app.room("lobby").authorize
+    def may(principal, request):
+        return answer
+
+    app.get("/events")(lambda request: app.room("lobby").stream(request))
+    peer = Door(app).open(server := live())
+    remedy = r"which would let everybody in: return False or raise Forbidden\(\), do not return it"
+    with pytest.raises(TypeError, match=rf"room 'lobby': authorize function \S*may returned {found}, {remedy}"):
+        peer.ws.join("lobby")
+    assert server.get("/events").status_code == 500
+    app.room("lobby").publish("x")
+    assert received(peer) == []
+    assert app.room("lobby").count() == 0
+
+
+@pytest.mark.parametrize("answer", [True, 1, "yes", Account("alice", 401), ["a member"]], ids=repr)
+def test_what_an_authorize_returns_is_taken_as_true(app, live, answer):
+    app.room("lobby").authorize(lambda principal, request: answer)
+    peer = Door(app).open(live())
+    peer.ws.join("lobby")
+    assert peer.ws.rooms == {"lobby"}
 
 
 def test_an_event_stream_honours_both(app, live, staff_room):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import logging
 
 import pytest
 
-from catzilla import Catzilla, RouterGroup
+from catzilla import Catzilla, HTTPError, Request, RouterGroup, WebSocket
 from catzilla._core import codes
 from catzilla.errors import RouteError
 from catzilla.testing import WebSocketClosed
+from tests.promises.helpers import eventually
 from tests.websockets.room_helpers import Calls, Door
 
 # Closing.
@@ -157,6 +159,13 @@ def test_a_hook_is_a_plain_function(app, hook, function):
         ),
         ("on_leave", lambda principal, *, room: None, r"write def on_leave\(principal\): missing .*'room'"),
         ("on_leave", Named, r"write def on_leave\(principal\): too many"),
+        (
+            "authorize",
+            lambda request, principal: True,
+            r"write def authorize\(principal, request\): it has request where principal is passed",
+        ),
+        ("authorize", lambda request, user: True, "it has request where principal is passed"),
+        ("authorize", lambda user, principal: True, "it has principal where request is passed"),
     ],
 )
 def test_a_hook_takes_what_it_is_called_with(app, hook, function, message):
@@ -200,10 +209,22 @@ class Foreign:
     def on_disconnect(self, ws): ...
 
 
+def a_class_with(name):
+    """A handler class with a method of that name beside its callback."""
+    return type("Handler", (), {name: lambda self, *given: None, "on_close": lambda self, ws, code, reason: None})
+
+
 class Right:
     on_fire = False  # no method
+    onMessage = "a word"
 
     def on_chat(self, text): ...  # the user's own
+
+    def online(self): ...  # this one, too
+
+    def message(self): ...
+
+    def _on_message(self): ...
 
     def on_message(self, ws, message): ...
 
@@ -225,6 +246,241 @@ def test_a_handler_that_would_never_be_called_is_refused(app, handler, message):
 def test_an_attribute_that_is_no_method_is_no_callback(app):
     app.websocket("/")(Right)
     assert app.routes() == [("WEBSOCKET", "/", f"{__name__}.Right")]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("onMessage", "on_message"),
+        ("onmessage", "on_message"),
+        ("on_Message", "on_message"),
+        ("OnOpen", "on_open"),
+        ("onopen", "on_open"),
+        ("onClose", "on_close"),
+        ("ON_CLOSE", "on_close"),
+        ("onConnect", "on_open"),
+        ("onDisconnect", "on_close"),
+        ("onreceive", "on_message"),
+    ],
+)
+def test_a_callback_in_another_spelling_is_refused(app, name, meant):
+    with pytest.raises(RouteError, match=f"has {name}, which is never called: .*; did you mean {meant}[?]"):
+        app.websocket("/")(a_class_with(name))
+
+
+@pytest.mark.parametrize(
+    ("callback", "function"),
+    [
+        ("on_open", lambda self, ws, request: None),
+        ("on_message", lambda self, ws, message, request: None),
+        ("on_close", lambda self, ws, code, reason, request: None),
+    ],
+)
+def test_a_callback_gets_no_request(app, callback, function):
+    handler = type("Handler", (), {callback: function})
+    with pytest.raises(RouteError, match=rf"{callback} takes 'request' .*: leave it out, the request is ws\.request"):
+        app.websocket("/")(handler)
+
+
+def request_first(request, ws, room): ...
+
+
+def request_last(ws, room, request=None): ...
+
+
+def request_alone(r: Request): ...
+
+
+def socket_last(room, ws): ...
+
+
+def annotated_last(room, client: WebSocket): ...
+
+
+def by_keyword(*, ws, room): ...
+
+
+def no_socket(room): ...
+
+
+def nothing(): ...
+
+
+def named_only(**given): ...
+
+
+def another_name(websocket, name): ...
+
+
+FIRST = "a WebSocket handler takes the WebSocket first, then parameters of the path: write "
+THE_REQUEST = "; the request is ws.request"
+ANOTHER_NAME = (
+    "takes 'name', but path '/a/{room}' calls its parameter room: write def another_name(websocket, room), or {name} "
+    "in the path, or give 'name' a default"
+)
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (request_first, f"{FIRST}def request_first(ws, room){THE_REQUEST}"),
+        (request_last, f"{FIRST}def request_last(ws, room){THE_REQUEST}"),
+        (request_alone, f"{FIRST}def request_alone(ws){THE_REQUEST}"),
+        (socket_last, f"{FIRST}def socket_last(ws, room)"),
+        (annotated_last, f"{FIRST}def annotated_last(client, room)"),
+        (by_keyword, f"{FIRST}def by_keyword(ws, room)"),
+        (no_socket, f"{FIRST}def no_socket(ws, room)"),
+        (nothing, f"{FIRST}def nothing(ws)"),
+        (named_only, f"{FIRST}def named_only(ws)"),
+        (lambda room: None, f"{FIRST}def handler(ws, room)"),
+        (
+            another_name,
+            ANOTHER_NAME,
+        ),
+    ],
+)
+def test_a_linear_handler_takes_the_websocket_first(app, handler, message):
+    with pytest.raises(RouteError) as refused:
+        app.websocket("/a/{room}")(handler)
+    assert str(refused.value).endswith(message)
+    assert handler.__name__ in str(refused.value)
+    assert "'/a/{room}'" in str(refused.value)
+    assert app.routes() == []
+
+
+def test_a_linear_handler_of_other_paths(app):
+    with pytest.raises(RouteError, match=r"but path '/' has no parameters: write \{name\} in the path, or give 'name'"):
+        app.websocket("/")(another_name)
+    with pytest.raises(RouteError, match=r"but path '/\{a\}/\{b\}' calls its parameters a, b: write def another_name"):
+        app.websocket("/{a}/{b}")(another_name)
+    with pytest.raises(RouteError, match=r"write def handler\(websocket, ws\)"):
+        app.websocket("/{ws}")(lambda ws: None)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda whatever, room: whatever.send(room),
+        lambda whatever, socket="default", *, room: whatever.send(room),
+        lambda ws, **given: ws.send(given["room"]),
+        lambda *given, **named: given[0].send(named["room"]),
+        lambda *given, room: given[0].send(room),
+    ],
+)
+def test_signatures_of_a_linear_handler(app, live_server, handler):
+    app.websocket("/a/{room}")(handler)
+    assert live_server(app).websocket("/a/lobby").receive() == "lobby"
+
+
+class WaitsInCallback:
+    async def on_message(self, ws, message): ...
+
+
+@pytest.mark.parametrize("handler", [waits, generates_later, WaitsInCallback])
+def test_who_writes_async_is_not_told_to_yield(app, handler):
+    with pytest.raises(RouteError, match=r"write plain def, without await|write plain def without async") as refused:
+        app.websocket("/")(handler)
+    assert "yield streams" not in str(refused.value)
+    assert "with yield" not in str(refused.value)
+    with pytest.raises(RouteError, match=r"auth function .* write plain def") as refused:
+        app.websocket("/", auth=waits)
+    assert "yield" not in str(refused.value)
+
+
+# What is returned.
+
+
+def warnings_of(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("returned", "kind"),
+    [("hello", "a str"), (({"error": "no"}, 403), "a tuple"), (0, "an int"), (False, "a bool"), (Named(), "a Named")],
+)
+def test_what_a_linear_handler_returns_goes_nowhere_and_is_warned_of_once(app, live_server, caplog, returned, kind):
+    @app.websocket("/")
+    def says_it_wrongly(ws):
+        ws.send("right")
+        return returned
+
+    live = live_server(app)
+    for _ in range(3):
+        client = live.websocket("/")
+        assert client.receive() == "right"
+        with pytest.raises(WebSocketClosed) as closed:
+            client.receive()
+        assert closed.value.code == 1000
+    (warning,) = warnings_of(caplog)
+    assert f"says_it_wrongly returned {kind}, which goes nowhere: a WebSocket handler sends with ws.send(" in warning
+    assert warning.startswith(f"handler={__name__}.")
+
+
+@pytest.mark.parametrize("callback", ["on_open", "on_message", "on_close"])
+def test_what_a_callback_returns_goes_nowhere_and_is_warned_of_once(app, live_server, notes, caplog, callback):
+    class Returns:
+        def on_open(self, ws):
+            return "open" if callback == "on_open" else None
+
+        def on_message(self, ws, message):
+            ws.send(message)
+            return message if callback == "on_message" else None
+
+        def on_close(self, ws, code, reason):
+            notes.add(code)
+            return "close" if callback == "on_close" else None
+
+    app.websocket("/")(Returns)
+    live = live_server(app)
+    for _ in range(2):
+        with live.websocket("/") as client:
+            for message in ("one", "two"):
+                client.send(message)
+                assert client.receive() == message
+        notes.next()
+    eventually(lambda: warnings_of(caplog), "it is warned of")
+    live.stop()  # nothing more is logged
+    (warning,) = warnings_of(caplog)
+    assert f"Returns.{callback} returned a str, which goes nowhere: a WebSocket handler sends with ws.send(" in warning
+
+
+def test_handlers_that_return_nothing_are_not_warned_of(app, live_server, caplog):
+    app.websocket("/")(Right)
+    app.websocket("/linear")(lambda ws: ws.send("x"))
+    live = live_server(app)
+    with live.websocket("/") as client:
+        client.send("x")
+    assert live.websocket("/linear").receive() == "x"
+    live.stop()
+    assert warnings_of(caplog) == []
+
+
+# Event streams.
+
+
+class Item:
+    def __getitem__(self, name):
+        raise TypeError("another mistake")
+
+
+@pytest.mark.parametrize(
+    ("hook", "principal", "is_told"),
+    [
+        (lambda principal, request: principal.is_staff, None, True),
+        (lambda principal, request: principal["staff"], None, True),
+        (lambda principal, request: request.no_such_attribute, None, False),
+        (lambda principal, request: HTTPError(401), None, False),
+        (lambda principal, request: principal.is_staff, "alice", False),
+        (lambda principal, request: principal["staff"], Item(), False),
+    ],
+)
+def test_a_stream_whose_principal_was_forgotten_says_so_in_the_log(app, live_server, caplog, hook, principal, is_told):
+    app.room("r").authorize(hook)
+    app.get("/events")(lambda request: app.room("r").stream(request, principal=principal))
+    assert live_server(app).get("/events").status_code == 500
+    advice = "event stream failed: path='/events': write stream(request, principal=...)"
+    assert (advice in warnings_of(caplog)) is is_told
+    assert sum(record.exc_info is not None for record in caplog.records) == 1
 
 
 # Routes.
