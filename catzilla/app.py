@@ -23,9 +23,10 @@ from catzilla.origins import check_origins
 from catzilla.patterns import parse_pattern
 from catzilla.pipeline import Endpoint, ErrorHandler, Pipeline
 from catzilla.request import Request
-from catzilla.rooms import USER_PREFIX, Room, Rooms, User, check_name, room_options
+from catzilla.room_config import USER_PREFIX, check_name, room_options
+from catzilla.rooms import Room, Rooms, User
 from catzilla.settings import Settings
-from catzilla.socket_handlers import bind_socket_handler
+from catzilla.socket_binding import bind_socket_handler
 from catzilla.tickets import Tickets
 
 F = TypeVar("F", bound=Callable[..., Any])

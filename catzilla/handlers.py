@@ -107,6 +107,9 @@ def refuse_answer(check: object, value: object, what: str, remedy: str) -> None:
         found = value.__name__
     elif type(value) is tuple and len(value) in (2, 3) and type(value[1]) is not bool and isinstance(value[1], int):
         found = f"({', '.join(type(item).__name__ for item in value)})"
+    elif inspect.iscoroutine(value):
+        value.close()  # else it warns that nobody has awaited it
+        found = "a coroutine"
     else:
         return
     raise TypeError(f"{what} {handler_name(check)} returned {found}, which would let everybody in: {remedy}")

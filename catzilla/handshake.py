@@ -23,7 +23,8 @@ from catzilla.handlers import refuse_answer
 from catzilla.origins import origin_allowed
 from catzilla.request import Request
 from catzilla.response import Response
-from catzilla.rooms import USER_PREFIX, Rooms
+from catzilla.room_config import USER_PREFIX
+from catzilla.rooms import Rooms
 from catzilla.socket_handlers import Handler, MakeHandler
 from catzilla.websocket import WebSocket
 

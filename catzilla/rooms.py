@@ -12,11 +12,9 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from catzilla._core.fanout import Fanout, Member
-from catzilla._core.outbox import OnSlow
 from catzilla._core.publication import Kind, Position, Publication
 from catzilla._core.services import Services
 from catzilla.auth import principal_id, seconds_left
@@ -25,6 +23,7 @@ from catzilla.errors import Forbidden
 from catzilla.handlers import check_hook, refuse_answer
 from catzilla.json_text import to_json
 from catzilla.request import Request
+from catzilla.room_config import RoomConfig, check_name
 from catzilla.room_server import RoomServer
 from catzilla.room_stream import RoomStream, check_event_origin, check_reader, last_event_id
 from catzilla.sse import Event
@@ -36,34 +35,10 @@ logger = logging.getLogger("catzilla")
 
 H = TypeVar("H", bound=Callable[..., Any])
 
-MAX_NAME = 128  # characters of a room's name
 MAX_PASSING = 10_000  # rooms that were set up while the app served; the one that was used longest ago is forgotten
-USER_PREFIX = "~"  # of the streams that belong to principals; no room's name begins with it
 USER_RETENTION = Retention(messages=100, bytes=256 * 1024, age=120.0)
 REFUSED = "this room is not for you"  # what a client is told, whatever the reason: what there is, is not its business
 LOOP_CHECK = 0.5  # seconds after which a publisher that waits for a loop looks whether it still serves
-
-
-@dataclass
-class RoomConfig:
-    """What is settled about one room. Written while it is set up, read by any thread."""
-
-    public: bool = False
-    on_slow: OnSlow = OnSlow.DISCONNECT
-    history: int = 0
-    history_ttl: float = 300.0
-    authorize: Callable[..., Any] | None = None
-    joined: list[Callable[..., Any]] = field(default_factory=list)
-    left: list[Callable[..., Any]] = field(default_factory=list)
-
-    def update(self, options: dict[str, Any]) -> None:
-        """Settle what `app.room` was given."""
-        for name, value in options.items():
-            setattr(self, name, value)
-
-    @property
-    def retention(self) -> Retention | None:
-        return Retention(messages=self.history, age=self.history_ttl) if self.history else None
 
 
 _PLAIN = RoomConfig()  # of every room that nothing was settled about
@@ -349,44 +324,6 @@ def decode_payload(publication: Publication) -> Any:
     if publication.kind is Kind.BINARY:
         return publication.payload
     return publication.payload.decode() if publication.kind is Kind.TEXT else json.loads(publication.payload)
-
-
-def check_name(name: object) -> None:
-    """Refuse what is no room's name. Raises: `ValueError`, `TypeError`."""
-    if not isinstance(name, str):
-        raise TypeError(f"a room's name is a str, not {type(name).__name__}")
-    if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise ValueError(f"{name[:40]!r} is no name of a room: write 1 to {MAX_NAME} printable characters")
-    if name.startswith(USER_PREFIX):
-        raise ValueError(f"{name!r} is no name of a room: {USER_PREFIX} begins those of users; write app.user(...)")
-
-
-def room_options(
-    public: bool | None, history: int | None, history_ttl: float | None, on_slow: str | None
-) -> dict[str, Any]:
-    """The options of `app.room` that were given, checked. Raises: `ValueError` saying what to write instead."""
-    given: dict[str, Any] = {}
-    if public is not None:
-        if public not in (True, False):  # a word such as "no" would open it to everybody
-            raise ValueError(f"public={public!r}: write True or False")
-        given["public"] = bool(public)
-    if history is not None:
-        count: object = history
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            raise ValueError(f"history={history!r}: write how many messages to keep, 0 for none")
-        given["history"] = history
-    if history_ttl is not None:
-        seconds: object = history_ttl
-        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not seconds > 0:
-            raise ValueError(f"history_ttl={history_ttl!r}: write how many seconds to keep them")
-        given["history_ttl"] = float(history_ttl)
-    if on_slow is not None:
-        try:
-            given["on_slow"] = OnSlow(on_slow)
-        except ValueError:
-            names = ", ".join(repr(each.value) for each in OnSlow)
-            raise ValueError(f"on_slow={on_slow!r}: write one of {names}") from None
-    return given
 
 
 def _id_of(exclude: Any) -> str | None:

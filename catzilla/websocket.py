@@ -19,7 +19,8 @@ from catzilla._core.ws_connection import WebSocketConnection
 from catzilla.errors import Disconnected, InvalidMessage, RateLimited
 from catzilla.json_text import to_json
 from catzilla.request import Request
-from catzilla.rooms import Room, Rooms, check_name
+from catzilla.room_config import check_name
+from catzilla.rooms import Room, Rooms
 
 # Guards that what a WebSocket knows of its rooms changes together with what is posted to the loop, whichever threads
 # join and leave. One for all: it is held for a few instructions.

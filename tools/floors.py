@@ -22,8 +22,8 @@ PACKAGE = "catzilla"
 FLOORS = """
 entry      __init__ __main__ cli loading serve reload banner pytest_plugin testing/* client
 assembly   app pipeline handshake
-live       streaming writer events websocket socket_handlers rooms room_server room_stream brokers/* recovery
-           auth origins tickets stats middleware error_pages
+live       streaming writer events websocket socket_binding socket_handlers rooms room_config room_server
+           room_stream brokers/* recovery auth origins tickets stats middleware error_pages
 words      request response router groups handlers patterns headers cookies multimap json_text forms files conditional
            sse sse_parser settings errors
 process    _core/server _core/sockets _core/supervisor _core/tls_listener

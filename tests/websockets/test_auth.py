@@ -134,6 +134,19 @@ def test_a_refusal_that_is_returned_lets_nobody_in_and_the_log_says_what_to_writ
     check_nothing_was_called(door, server)
 
 
+def test_a_coroutine_that_is_returned_lets_nobody_in(app, live, caplog):
+    """What is hidden behind a plain function is met when it is called; it is awaited by nobody."""
+
+    async def later(request):
+        return "alice"
+
+    door = Door(app, auth=lambda request: later(request))
+    server = live()
+    assert refusal_of(server, "/ws").status_code == 500
+    assert "returned a coroutine, which would let everybody in" in caplog.text
+    check_nothing_was_called(door, server)
+
+
 class Account(NamedTuple):
     name: str
     number: int
