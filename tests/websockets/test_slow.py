@@ -84,7 +84,8 @@ class Flood:
         for _ in range(count):
             self.app.room(self.room).publish(number(self.published))
             self.published += 1
-            on_loop(self.live, lambda: None)
+            on_loop(self.live, lambda: None)  # it has been delivered
+            on_loop(self.live, lambda: None)  # and the turn that brought it is over: it was written, or is held or lost
 
     def until_lost(self, count: int) -> None:
         """Publish until that many messages, or members, were lost."""
