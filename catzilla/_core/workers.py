@@ -65,7 +65,7 @@ class Workers:
         self._idle_free: dict[Worker, None] = {}
         self._idle_homes: dict[Worker, None] = {}
         self._drainers: set[Worker] = set()
-        self._shared: dict[Pace, set[Worker]] = {}  # the homes that the streams of a route share
+        self._shared: dict[Pace, dict[Worker, None]] = {}  # the homes that a route's streams share, in order of age
         self._running = [0] * len(Kind)
         self._started = 0
         self._lacks_threads = False  # the last one could not be started
@@ -234,12 +234,12 @@ class Workers:
         """Let the streams of one route share `worker`, or nobody's."""
         if worker.shared_by is not None:
             homes = self._shared[worker.shared_by]
-            homes.discard(worker)
+            del homes[worker]
             if not homes:
                 del self._shared[worker.shared_by]
         worker.shared_by = pace
         if pace is not None:
-            self._shared.setdefault(pace, set()).add(worker)
+            self._shared.setdefault(pace, {})[worker] = None
 
     def _new_worker(self) -> Worker:
         self._started += 1
