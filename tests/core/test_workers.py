@@ -158,7 +158,7 @@ def shared(workers: StillWorkers, *streams: int) -> list[Worker]:
         workers.home(worker, count)
         workers.wake(worker)
         made.append(worker)
-    assert set(workers._idle_homes) == workers._shared[workers.routes[True]] == set(made)
+    assert set(workers._idle_homes) == set(workers._shared[workers.routes[True]]) == set(made)
     return made
 
 
@@ -790,7 +790,7 @@ class Scheduling(RuleBasedStateMachine):
         assert len(threads) <= workers._limits.max_threads
         assert all(worker.streams >= 0 for worker in threads)
         for pace in workers.routes.values():
-            shared = workers._shared.get(pace, set())
+            shared = set(workers._shared.get(pace, ()))
             assert shared == {worker for worker in threads if worker.shared_by is pace}
             assert len(shared) <= workers._limits.home_threads
         assert workers.routes[False] not in workers._shared
