@@ -109,6 +109,13 @@ def test_however_it_is_cut_it_is_what_websockets_finds(frames, places):
     assert outcome(cut(data, places)) == Reference().outcome(data)
 
 
+@given(st.lists(anything, max_size=8))
+@example([raw_frame(TEXT, b"a", fin=False), raw_frame(TEXT, b"in the middle of a message")])
+@example([raw_frame(CLOSE, b"\x03\xe8"), raw_frame(TEXT, b"after the end")])
+def test_frame_by_frame(frames):
+    assert outcome(frames) == Reference().outcome(b"".join(frames))
+
+
 @given(st.lists(anything, max_size=4).filter(lambda frames: sum(map(len, frames)) < 1000))
 @example([raw_frame(TEXT, "ä€".encode()), raw_frame(BINARY, b"x" * 126), raw_frame(PING, b"p")])
 def test_byte_by_byte(frames):
