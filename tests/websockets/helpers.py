@@ -44,6 +44,11 @@ def socket_of(live: LiveServer) -> WebSocketConnection:
     return socket
 
 
+def waits_to_send(connection: WebSocketConnection) -> bool:
+    """Whether a thread waits for its client to take something. (A linear handler's signal is always there.)"""
+    return any(isinstance(each, threading.Condition) for each in connection.waits._conditions)
+
+
 def wait_forgotten(live: LiveServer) -> None:
     """Return once the server holds no connection and no handler runs."""
     services = services_of(live)

@@ -10,7 +10,16 @@ import pytest
 from catzilla import Disconnected
 from catzilla.testing import WebSocketClosed, raw_frame
 from tests.promises.helpers import PATIENCE, RawClient, eventually
-from tests.websockets.helpers import CLOSE, TEXT, closed_with, handshake, socket_of, sockets_of, wait_forgotten
+from tests.websockets.helpers import (
+    CLOSE,
+    TEXT,
+    closed_with,
+    handshake,
+    socket_of,
+    sockets_of,
+    wait_forgotten,
+    waits_to_send,
+)
 
 MARGIN = 1.0  # seconds, for a busy machine
 
@@ -242,7 +251,7 @@ def test_another_thread_closes_under_a_send_that_is_blocked(app, live_server, no
 
     live = live_server(app, send_timeout=60.0, socket_outbox_bytes=65536)
     client = RawClient(live, handshake("/endless"), receive_buffer_bytes=4096)
-    eventually(lambda: sockets_of(live) and socket_of(live).waits._conditions, "the handler waits")
+    eventually(lambda: any(map(waits_to_send, sockets_of(live))), "the handler waits")
     sockets[0].close(4000, "enough")
     assert notes.next() == 4000
     received = b""

@@ -11,7 +11,7 @@ import pytest
 from catzilla import Disconnected
 from catzilla.testing import HandshakeRefused, raw_frame
 from tests.promises.helpers import PATIENCE, RawClient, eventually, services_of
-from tests.websockets.helpers import CLOSE, closed_with, handshake, sockets_of
+from tests.websockets.helpers import CLOSE, closed_with, handshake, sockets_of, waits_to_send
 
 SECOND = 1.0
 MARGIN = 1.0  # seconds, for a busy machine
@@ -211,7 +211,7 @@ def test_a_send_that_is_blocked_is_told(app, live_server, notes):
 
     live = live_server(app, socket_outbox_bytes=65536, send_timeout=60.0)
     RawClient(live, handshake("/endless"), receive_buffer_bytes=4096)
-    eventually(lambda: any(socket.waits._conditions for socket in sockets_of(live)), "the handler waits")
+    eventually(lambda: any(map(waits_to_send, sockets_of(live))), "the handler waits")
     grace = 0.3
     assert Stopping(live, grace).wait() < grace + SECOND + MARGIN
     assert notes.rest() == [GOING_AWAY]
