@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from catzilla._core.pace import CallbackPace
 from catzilla.errors import RouteError
 from catzilla.handlers import (
     BoundHandler,
@@ -48,8 +49,8 @@ def bind_socket_handler(target: Any, names: Collection[str], path: str, *, produ
     name = handler_name(target)
     if inspect.isgeneratorfunction(target):
         raise RouteError(f"handler {name} (path {path!r}) yields: a WebSocket handler sends with ws.send(...)")
-    call, warn = _bind_linear(target, names, path), ReturnWarning(name)
-    return lambda ws: LinearHandler(ws, name, production, warn, call)
+    call, warn, pace = _bind_linear(target, names, path), ReturnWarning(name), CallbackPace()
+    return lambda ws: LinearHandler(ws, name, production, warn, pace, call)
 
 
 def _bind_linear(target: Callable[..., Any], names: Collection[str], path: str) -> BoundHandler:
@@ -124,8 +125,8 @@ def _bind_class(target: type, names: Collection[str], path: str, production: boo
     except ValueError:  # a signature that cannot be told
         pass
     takes = {callback: _parameters(target, callback, name, names, path) for callback in present}
-    warn = ReturnWarning(name)
-    return lambda ws: CallbackHandler(ws, name, production, warn, target, takes)
+    warn, pace = ReturnWarning(name), CallbackPace()
+    return lambda ws: CallbackHandler(ws, name, production, warn, pace, target, takes)
 
 
 def _refuse_unknown_callbacks(target: type, name: str, path: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from catzilla._core import codes
 from catzilla._core.fanout import Fanout
+from catzilla._core.pace import CallbackPace
 from catzilla._core.ws_connection import WebSocketConnection
 from catzilla.errors import Disconnected, Forbidden, HTTPError, InvalidMessage, RateLimited, SlowConsumer
 from catzilla.handlers import BoundHandler, with_article
@@ -47,13 +48,14 @@ class ReturnWarning:
 class Handler:
     """What both kinds have in common. See `_core.upgrade.SocketHandler`."""
 
-    __slots__ = ("_production", "_warn", "entering", "name", "ws")
+    __slots__ = ("_production", "_warn", "entering", "name", "pace", "ws")
 
     is_linear = False
 
-    def __init__(self, ws: WebSocket, name: str, production: bool, warn: ReturnWarning) -> None:
+    def __init__(self, ws: WebSocket, name: str, production: bool, warn: ReturnWarning, pace: CallbackPace) -> None:
         self.ws = ws
         self.name = name
+        self.pace = pace
         self.entering: Callable[[WebSocketConnection, Fanout], object] | None = None  # what the opening brings with it
         self._production = production
         self._warn = warn
@@ -101,8 +103,16 @@ class LinearHandler(Handler):
 
     is_linear = True
 
-    def __init__(self, ws: WebSocket, name: str, production: bool, warn: ReturnWarning, call: BoundHandler) -> None:
-        super().__init__(ws, name, production, warn)
+    def __init__(
+        self,
+        ws: WebSocket,
+        name: str,
+        production: bool,
+        warn: ReturnWarning,
+        pace: CallbackPace,
+        call: BoundHandler,
+    ) -> None:
+        super().__init__(ws, name, production, warn, pace)
         self._call = call
 
     def opened(self) -> None:
@@ -129,10 +139,11 @@ class CallbackHandler(Handler):
         name: str,
         production: bool,
         warn: ReturnWarning,
+        pace: CallbackPace,
         target: type,
         takes: dict[str, tuple[str, ...]],
     ) -> None:
-        super().__init__(ws, name, production, warn)
+        super().__init__(ws, name, production, warn, pace)
         self._target = target
         self._takes = takes
         self._instance: Any = None

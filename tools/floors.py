@@ -31,7 +31,7 @@ wires      _core/http_connection _core/http_responses _core/ws_connection _core/
            _core/upgrade _core/wire _core/dispatch _core/services _core/access_log _core/file_sender
 gears      _core/bridge _core/stream _core/pulled_stream _core/written_stream _core/fed_stream _core/body
            _core/worker _core/workers _core/pace _core/current _core/timers _core/loop_handle _core/fanout _core/turns
-           _core/waits _core/reinforcement
+           _core/waits _core/reinforcement _core/leader _core/quick_turns
 rules      _core/http1 _core/ws _core/ws_handshake _core/watermark _core/history _core/outbox _core/burst _core/rate
 terms      _core/__init__ _core/messages _core/publication _core/errors _core/codes _core/limits _core/clock
 """

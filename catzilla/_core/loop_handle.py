@@ -52,6 +52,15 @@ class LoopHandle:
             except RuntimeError:  # the loop is closed
                 self._entries.clear()
 
+    def hold(self) -> None:
+        """Have what is posted from now on wait for the loop's next lap, which is not waked for it.
+
+        [the thread that leads, while the loop does not run]
+        """
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._run)
+
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """`function(*args)` as the loop computes it, behind everything this thread has posted. [any other thread]
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from catzilla._core.reinforcement import TICK
+
 BLOCKING = 0.05  # seconds in user code that are not quick; waits for the interpreter lock stay below
 PROOF = 20  # quick runs in a row that prove a handler quick
 PROOF_AGAIN = 1000  # the same for one that has blocked before
+
+INSTANT = 0.0002  # seconds for a message: less than this, and calling up a thread for it would cost a good part more
+INSTANT_PROOF = 100  # such messages in a row that prove callbacks instant
+INSTANT_PROOF_AGAIN = 5000  # the same for those that have held up the thread that leads
 
 
 class Pace:
@@ -28,3 +34,31 @@ class Pace:
         elif not self.is_quick:
             self._needed -= 1
             self.is_quick = self._needed <= 0
+
+
+class CallbackPace:
+    """Whether callbacks for messages are instant, so that the thread that runs the loop may do them (`leader.py`).
+
+    Kept for each route. Written by whoever runs its callbacks, read by any thread; as with `Pace`, a count may be lost.
+    What holds up the loop for a tick does so once in some thousand messages at the most.
+    """
+
+    __slots__ = ("_needed", "is_instant")
+
+    def __init__(self) -> None:
+        self.is_instant = False
+        self._needed = INSTANT_PROOF
+
+    def record(self, seconds: float, messages: int) -> None:
+        """Note that so many messages took `seconds` together, without a break."""
+        if seconds > INSTANT * messages:
+            self.is_instant = False
+            self._needed = INSTANT_PROOF_AGAIN if seconds > TICK else max(self._needed, INSTANT_PROOF)
+        elif not self.is_instant:
+            self._needed -= messages
+            self.is_instant = self._needed <= 0
+
+    def overstayed(self) -> None:
+        """The loop had to be taken over from the thread that runs them."""
+        self.is_instant = False
+        self._needed = INSTANT_PROOF_AGAIN

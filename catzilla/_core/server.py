@@ -1,4 +1,4 @@
-"""The server of one process: a loop on a thread of its own, listening sockets, and an orderly end.
+"""The server of one process: a loop that a thread of its own leads, listening sockets, and an orderly end.
 
 Decides the order of starting and stopping. Signals, several processes and settings are above (`serve.py`,
 `supervisor.py`).
@@ -23,6 +23,7 @@ from catzilla._core.clock import monotonic
 from catzilla._core.dispatch import Application
 from catzilla._core.fanout import Fanout
 from catzilla._core.http_connection import HTTPConnection
+from catzilla._core.leader import Leadership
 from catzilla._core.limits import MIB, Limits
 from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.services import Services
@@ -109,30 +110,38 @@ class HTTPServer:
         return self._failure
 
     def _run(self) -> None:
-        loop: asyncio.AbstractEventLoop | None = None
+        """The first of the threads that lead the loop."""
         _keep_freed_memory()
         try:
             loop = self._loop = new_event_loop()
-            asyncio.set_event_loop(loop)
-            loop.run_until_complete(self._serve(loop))
+            handle = LoopHandle(loop)
+            leadership = Leadership(loop, handle)
+            leadership.lead(self._serve(loop, handle, leadership), self._over)
         except BaseException as error:
-            self._failure = error
-            if self._ready.is_set():
-                logger.exception("the server failed")
-        finally:
-            for sock in self._sockets:
-                sock.close()
-            asyncio.set_event_loop(None)
-            if loop is not None:
-                loop.close()
-            self._ready.set()
-            self._ended.set()
-            if self.on_end is not None:
-                self.on_end()
+            self._end(error)
 
-    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _over(self, serving: asyncio.Task[None], error: BaseException | None) -> None:
+        """The loop has ended. [the last thread that led it]"""
+        self._end(error or (serving.exception() if serving.done() else None))
+
+    def _end(self, failure: BaseException | None) -> None:
+        """Let go of the loop and the sockets."""
+        if failure is not None:
+            self._failure = failure
+            if self._ready.is_set():
+                logger.error("the server failed", exc_info=failure)
+        for sock in self._sockets:
+            sock.close()
+        if self._loop is not None:
+            self._loop.close()
+        self._ready.set()
+        self._ended.set()
+        if self.on_end is not None:
+            self.on_end()
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop, handle: LoopHandle, leadership: Leadership) -> None:
         self._stopping = asyncio.Event()
-        services = self.services = self._make_services(loop)
+        services = self.services = self._make_services(loop, handle, leadership)
         try:
             if self._on_start is not None:
                 self._on_start(services)
@@ -150,22 +159,21 @@ class HTTPServer:
             await self._stop_streams(services, began + self._grace)
             await self._stop_turns(services, began + self._grace)
         finally:
-            await self._end(loop, services)
+            await self._release(loop, services, leadership)
         logger.debug("stopped seconds=%.2f left_threads=%s", monotonic() - began, self.left_threads)
 
-    async def _end(self, loop: asyncio.AbstractEventLoop, services: Services) -> None:
+    async def _release(self, loop: asyncio.AbstractEventLoop, services: Services, leadership: Leadership) -> None:
         """Let go of everything, also after a failure."""
         services.workers.stop()
         services.turns.stop()
         await services.bridge.close()
         joined = [loop.run_in_executor(None, each.join, JOINING) for each in (services.workers, services.turns.workers)]
-        self.left_threads = [name for names in await asyncio.gather(*joined) for name in names]
+        self.left_threads = [name for names in await asyncio.gather(*joined) for name in names] + leadership.deposed
         await loop.shutdown_default_executor()
         if services.access_log is not None:
             services.access_log.close(JOINING)
 
-    def _make_services(self, loop: asyncio.AbstractEventLoop) -> Services:
-        handle = LoopHandle(loop)
+    def _make_services(self, loop: asyncio.AbstractEventLoop, handle: LoopHandle, leadership: Leadership) -> Services:
         timers = Timers(loop)
         limits = self._limits
         workers = Workers(loop, limits)
@@ -179,7 +187,7 @@ class HTTPServer:
             handle=handle,
             timers=timers,
             workers=workers,
-            turns=Turns(loop, handle, socket_workers, limits),
+            turns=Turns(loop, handle, socket_workers, limits, leadership=leadership),
             fanout=Fanout(loop, timers, limits.presence_delay),
             bridge=Bridge(loop, handle, workers, timers, limits),
             access_log=AccessLog() if self._logs_access else None,

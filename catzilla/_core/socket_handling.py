@@ -14,6 +14,7 @@ import contextvars
 from collections import deque
 from typing import TYPE_CHECKING
 
+from catzilla._core.clock import monotonic
 from catzilla._core.codes import NORMAL
 from catzilla._core.current import current
 from catzilla._core.errors import Disconnected
@@ -24,7 +25,7 @@ from catzilla._core.waits import Signal
 if TYPE_CHECKING:
     from catzilla._core.ws_connection import WebSocketConnection
 
-TURN_MESSAGES = 64  # handled in one turn before others get theirs
+TURN = 0.0005  # seconds in which messages are begun in one turn, before others get theirs
 
 
 class SocketHandling(Turn):
@@ -82,6 +83,15 @@ class SocketHandling(Turn):
 
     # On the loop.
 
+    @property
+    def is_instant(self) -> bool:
+        """See `Turn`. Opening and closing are called too seldom to prove anything. [loop thread]"""
+        return self._handler.pace.is_instant and self._opened and self._connection.ended is None
+
+    def overstayed(self) -> None:
+        """See `Turn`. [loop thread]"""
+        self._handler.pace.overstayed()
+
     def arrived(self, messages: list[str | bytes]) -> bool:
         """Take what has arrived; False if no more should, until the handler has caught up. [loop thread]"""
         inbox = self.inbox
@@ -114,11 +124,13 @@ class SocketHandling(Turn):
             self.inbox = None
             self._handler.release()
             return
-        if self.inbox or self._connection.ended is not None:
+        connection = self._connection
+        if self.inbox or connection.ended is not None:
             self.wake()
         else:
             self.inbox = None
-        self.caught_up()
+        if not connection.is_reading:
+            self.caught_up()
 
     def caught_up(self) -> None:
         """Have the client read again if the handler has caught up. [loop thread]"""
@@ -154,17 +166,23 @@ class SocketHandling(Turn):
     def _handle_messages(self) -> bool:
         """Handle what is there, but not for ever; True if nothing is left that should be handled."""
         connection, received, inbox = self._connection, self._handler.received, self.inbox
-        for _ in range(TURN_MESSAGES):
-            if not inbox:
-                return True
-            if connection.close_asked is not None:
-                inbox.clear()
-                return True
-            message = inbox.popleft()
-            try:
-                received(message)
-            finally:
-                self.handled += len(message)
+        count = 0
+        began = now = monotonic()
+        try:
+            while inbox and now - began < TURN:
+                if connection.close_asked is not None:
+                    inbox.clear()
+                    break
+                message = inbox.popleft()
+                count += 1
+                try:
+                    received(message)
+                finally:
+                    self.handled += len(message)
+                    now = monotonic()
+        finally:
+            if count:
+                self._handler.pace.record(now - began, count)
         return not inbox
 
     def _run_linear(self) -> None:

@@ -5,6 +5,9 @@ while it has none. When there is some, the loop puts it among those that are rea
 workers, takes one after the other. One drain is all it takes while callbacks return at once, and when it has done what
 there was it stays and waits for more: to be called up anew costs several times what a turn costs.
 
+Turns whose callbacks have proven instant need not even that: the thread that runs the loop does them by itself
+(`quick_turns.py`).
+
 A drain may be held up by a callback that blocks. While turns wait, the tick starts more drains where none has moved on
 since the last tick, or where the process was idle meanwhile (`reinforcement.py`). So a blocked callback delays others
 by a tick and the start of a thread, and no more. Of the drains that find nothing left one stays, the *keeper*, and the
@@ -24,14 +27,16 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from catzilla._core.current import current
+from catzilla._core.leader import Leadership
 from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.pace import Pace
+from catzilla._core.quick_turns import QuickTurns
 from catzilla._core.reinforcement import TICK, Reinforcement
 from catzilla._core.waits import Signal
 from catzilla._core.worker import Worker
@@ -61,12 +66,14 @@ class Turns:
         workers: Workers,
         limits: Limits,
         load: Callable[[], float] | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
         self.handle = handle
         self.workers = workers
         self._loop = loop
         self.limits = limits
         self._reinforcement = Reinforcement(load)
+        self._quick = None if leadership is None else QuickTurns(leadership, self)
         self._max_drains = limits.max_callbacks
         self._max_linear = limits.max_sockets
         self._arrived: list[Turn] = []  # in this turn of the loop
@@ -96,7 +103,8 @@ class Turns:
         """[any thread]"""
         workers = self.workers.statistics()
         idle = workers.idle + self._keeper.locked()
-        return TurnStatistics(workers.threads, idle, self.waiting, self._linear)
+        waiting = self.waiting + (0 if self._quick is None else len(self._quick))
+        return TurnStatistics(workers.threads, idle, waiting, self._linear)
 
     # Turns.
 
@@ -104,13 +112,19 @@ class Turns:
         """Have a turn done. It is shown to the drains at the end of the loop's turn, for the reason that
         `Workers.submit` gives. [loop thread]"""
         self._out += 1
+        if self._quick is not None and self._quick.add(turn):
+            return
         self._arrived.append(turn)
         if len(self._arrived) == 1:
             self._loop.call_soon(self._admit)
 
     def _admit(self) -> None:
         arrived, self._arrived = self._arrived, []
-        for turn in arrived:
+        self.show(arrived)
+
+    def show(self, turns: Iterable[Turn]) -> None:
+        """Show turns that were submitted to the drains. [loop thread]"""
+        for turn in turns:
             self._ready.put(turn)
         if not self._drains:
             self._start(1)
@@ -156,13 +170,17 @@ class Turns:
     def drain(self) -> None:
         """Do what is ready, and as the keeper what comes later. [worker thread]"""
         while (turn := self._next()) is not None:
-            try:
-                turn.work()
-            except BaseException:  # turns answer for their own failures; this is a fault of ours
-                logger.exception("a turn failed: turn=%r", turn)
-            self._done.append(turn)
+            self.do(turn)
             self._finished += 1
             del turn  # who waits for more holds on to nothing
+
+    def do(self, turn: Turn) -> None:
+        """Do one turn, which `collect` then takes back. [worker thread]"""
+        try:
+            turn.work()
+        except BaseException:  # turns answer for their own failures; this is a fault of ours
+            logger.exception("a turn failed: turn=%r", turn)
+        self._done.append(turn)
 
     def _next(self) -> Turn | None:
         """The next turn; None for a drain that has nothing to do and is not needed. [worker thread]"""
@@ -263,6 +281,14 @@ class Turn:
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
         self._busy = False
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether the work will not take the thread that runs the loop longer than to call up another. [loop thread]"""
+        return False
+
+    def overstayed(self) -> None:
+        """It has taken that thread too long. [loop thread]"""
 
     def wake(self) -> None:
         """There is work, or there may be. [loop thread]"""

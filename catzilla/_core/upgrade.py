@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catzilla._core.pace import CallbackPace
 from catzilla._core.ws_handshake import Handshake
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ class SocketHandler(Protocol):
     """The handler of one connection, bound to it. What it raises is turned into a close code by `failed`."""
 
     name: str
+    pace: CallbackPace  # of its route
     is_linear: bool  # it runs in `opened` for as long as it likes, on a thread of its own, and receives by itself
 
     def bind(self, connection: WebSocketConnection) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from catzilla._core.clock import monotonic
+from catzilla._core.current import current
 from catzilla._core.errors import Disconnected
 
 
@@ -106,6 +107,8 @@ class Waits:
                 left = None if deadline is None else deadline - monotonic()
                 if left is not None and left <= 0:
                     return False
+                if current.about_to_block is not None:
+                    current.about_to_block()
                 condition.wait(left)
 
     def interrupt(self, error: Disconnected) -> None:

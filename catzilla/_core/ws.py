@@ -195,15 +195,20 @@ class Frames(ServerProtocol):
         self._parts: list[str | bytes] | None = None  # of a message whose end has not arrived
         self._decoder: codecs.IncrementalDecoder | None = None  # of such a message, if it is text
 
-    def receive(self, data: bytes) -> None:
-        """Parse what has arrived, and what was kept back, as far as one turn goes."""
+    def receive(self, data: bytes) -> bool:
+        """Parse what has arrived, and what was kept back, as far as one turn goes.
+
+        True if it was messages and nothing else: there is nothing to be written, and nothing was kept back.
+        """
         reader = self.reader
         reader.budget = self._frames_a_turn
         reader.feed_data(data)
         # On a connection that compresses or is closing, or in the middle of a message, no frame is a message by itself.
         is_plain = reader.between_frames and self._parts is None and not self.extensions and self._state is OPEN
-        if not (is_plain and reader.take_messages(self._max_message_bytes, self.messages)):
-            next(self.parser)
+        if is_plain and reader.take_messages(self._max_message_bytes, self.messages):
+            return True
+        next(self.parser)
+        return False
 
     @property
     def has_more(self) -> bool:

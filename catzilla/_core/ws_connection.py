@@ -42,7 +42,7 @@ class WebSocketConnection(WebSocketOutput):
         "_handling",
         "_has_left",
         "_heard",
-        "_reading",
+        "is_reading",
     )
 
     def __init__(self, services: Services, upgrade: Upgrade, waits: Waits, *, secure: bool) -> None:
@@ -51,7 +51,7 @@ class WebSocketConnection(WebSocketOutput):
         rate = services.limits.message_rate
         self._bucket = Bucket(rate, burst_of(rate)) if rate else None
         self._expiry: Timer | None = None
-        self._reading = True
+        self.is_reading = True  # the client is read: its handler keeps up; read by any thread
         self._has_left = False  # nothing more will come than what the kernel holds, so that is read in any case
         self._heard = True  # something has arrived since the last ping
         self._asked_at = 0.0  # when the first ping went out that nothing has come after; 0 if there is none
@@ -91,10 +91,12 @@ class WebSocketConnection(WebSocketOutput):
             return  # lingering: read and thrown away
         self._heard = True
         frames = self._frames
-        frames.receive(data)
+        is_all = frames.receive(data)
         if frames.messages:
             messages, frames.messages = frames.messages, []
             self._take_messages(messages)
+        if is_all:
+            return
         if frames.writes:
             self._write_control()
         if not frames.is_open and not self._closing:
@@ -105,7 +107,7 @@ class WebSocketConnection(WebSocketOutput):
     def _parse_later(self) -> None:
         """So much has come in small frames that others get their turn first; or the handler does."""
         self._transport.pause_reading()
-        if self._reading:
+        if self.is_reading:
             self._services.loop.call_soon(self._parse_more)
 
     def _parse_more(self) -> None:
@@ -115,7 +117,7 @@ class WebSocketConnection(WebSocketOutput):
             self._transport.resume_reading()
 
     def _may_read(self) -> bool:
-        return self._reading and not self._closing and not self.gone
+        return self.is_reading and not self._closing and not self.gone
 
     def eof_received(self) -> bool:
         """The client sends no more, so it will not answer either; what it has not read is not worth waiting for."""
@@ -157,11 +159,6 @@ class WebSocketConnection(WebSocketOutput):
 
     # Messages in.
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether the client is read: its handler keeps up. [any thread]"""
-        return self._reading
-
     def _take_messages(self, messages: list[str | bytes]) -> None:
         if self.ended is not None:
             return  # closing: what was on its way is not handled any more
@@ -174,12 +171,12 @@ class WebSocketConnection(WebSocketOutput):
                 self._services.rate_limited += 1
                 self.begin_close(RATE_LIMITED, "more messages than this server takes")
                 return
-        if not self._handling.arrived(messages) and self._reading and not self._has_left:
-            self._reading = False
+        if not self._handling.arrived(messages) and self.is_reading and not self._has_left:
+            self.is_reading = False
             self._transport.pause_reading()
             self._deadline.set(LOOK_EVERY)
-            # A linear handler may have caught up meanwhile: it looks at `_reading` after it has taken a message, we at
-            # its inbox after that was set, so one of us sees the other.
+            # A linear handler may have caught up meanwhile: it looks at `is_reading` after it has taken a message, we
+            # at its inbox after that was set, so one of us sees the other.
             self._handling.caught_up()
 
     def _allowed(self, bucket: Bucket, messages: list[str | bytes]) -> list[str | bytes]:
@@ -193,8 +190,8 @@ class WebSocketConnection(WebSocketOutput):
 
     def resume_reading(self) -> None:
         """The handler has caught up."""
-        if not self._reading and not self.gone and not self._closing:
-            self._reading = self._heard = True
+        if not self.is_reading and not self.gone and not self._closing:
+            self.is_reading = self._heard = True
             self._await_ping()
             if self._frames.has_more:
                 self._services.loop.call_soon(self._parse_more)
@@ -306,7 +303,7 @@ class WebSocketConnection(WebSocketOutput):
         """Something else was waited for; from now on it is the next ping again."""
         if not self._ending and not self.paused:
             self._asked_at = 0.0
-            self._deadline.set(self._services.limits.ping_interval if self._reading else LOOK_EVERY)
+            self._deadline.set(self._services.limits.ping_interval if self.is_reading else LOOK_EVERY)
 
     def _look(self) -> None:
         """The client is not read, because its handler does not keep up: see whether it has left.
@@ -331,7 +328,7 @@ class WebSocketConnection(WebSocketOutput):
 
     def _deadline_passed(self) -> None:
         """Ping, and see that something comes back."""
-        if not self._reading:
+        if not self.is_reading:
             self._look()
             return
         limits, now = self._services.limits, monotonic()

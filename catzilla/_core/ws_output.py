@@ -138,7 +138,7 @@ class WebSocketOutput(Wire):
         if self._outbox is not None or self.paused:
             self._hold(unpacked(burst, self.id))
         elif isinstance(burst, Packet):
-            self._write_packets([burst])
+            self._write_packet(burst)
         elif isinstance(burst, Batch) and not self.compresses and (whole := burst.whole_for(self.id)) is not None:
             # What every member of a room gets: the case that counts most, and the bytes are there already.
             self._services.messages_sent += len(burst.packets)
@@ -161,18 +161,22 @@ class WebSocketOutput(Wire):
             self._write_packets(packets[start:] if start else packets)
         return []
 
+    def _write_packet(self, packet: Packet) -> None:
+        buffers = self._compress([packet]) if self.compresses else packet.frame
+        self._write_buffers(buffers, 1, packet.size if packet.origin is None else 0)
+
     def _write_packets(self, packets: list[Packet]) -> None:
-        buffers: Sequence[bytes]
         if self.compresses:
             buffers = self._compress(packets)
-        elif len(packets) == 1:
-            buffers = packets[0].frame
         else:
             buffers = [piece for packet in packets for piece in packet.frame]
-            if sum(map(len, buffers)) <= JOIN_BYTES:
+            if len(packets) > 1 and sum(map(len, buffers)) <= JOIN_BYTES:
                 buffers = [b"".join(buffers)]
-        sent = sum([packet.size for packet in packets if packet.origin is None])
-        self._services.messages_sent += len(packets)
+        self._write_buffers(buffers, len(packets), sum([each.size for each in packets if each.origin is None]))
+
+    def _write_buffers(self, buffers: Sequence[bytes], messages: int, sent: int) -> None:
+        """Write so many messages; `sent` of their bytes, with the packets' costs, are what a handler waits for."""
+        self._services.messages_sent += messages
         if self.write(buffers):
             self._took(sent)
         else:

@@ -36,6 +36,29 @@ def test_a_burst_wakes_the_loop_once():
     assert len(seen) == 101
 
 
+def test_what_is_posted_while_the_loop_is_held_does_not_wake_it_and_runs_in_its_next_turn():
+    loop, seen = FakeLoop(), []
+    handle = LoopHandle(loop)
+    handle.hold()
+    handle.post(seen.append, 1)
+    handle.hold()
+    handle.post(seen.append, 2)
+    assert (loop.wakeups, seen) == (0, [])
+    loop.turn()
+    assert seen == [1, 2]
+    handle.post(seen.append, 3)
+    assert loop.wakeups == 1, "from now on as ever"
+
+
+def test_holding_a_loop_that_is_being_woken_changes_nothing():
+    loop, seen = FakeLoop(), []
+    handle = LoopHandle(loop)
+    handle.post(seen.append, 1)
+    handle.hold()
+    assert loop.turn() == 1
+    assert (loop.wakeups, seen) == (1, [1])
+
+
 def test_what_a_call_posts_runs_in_the_next_turn():
     # Else two calls that post each other would keep the loop from everything else.
     loop, seen = FakeLoop(), []

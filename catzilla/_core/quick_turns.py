@@ -1,0 +1,85 @@
+"""The turns that the thread that runs the loop does by itself, between two of its laps (`leader.py`).
+
+They are those whose callbacks have proven instant. What does not come back in time is not lost: the thread that takes
+the loop over gives what has not begun to the workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from catzilla._core.clock import monotonic
+from catzilla._core.current import current
+from catzilla._core.leader import Lead, Leadership
+
+if TYPE_CHECKING:
+    from catzilla._core.turns import Turn, Turns
+
+LAP = 0.0005  # seconds that the loop may rest before everything else gets its turn
+
+
+class QuickTurns:
+    """The turns that wait for the end of a lap: a `Loan` of the leader's.
+
+    The loop puts turns into `_waiting`, and whoever does them takes them out at the other end; `_current` is written by
+    the thread that leads and read by the one that takes over. All else is the loop's.
+    """
+
+    def __init__(self, leadership: Leadership, turns: Turns) -> None:
+        self._leadership = leadership
+        self._turns = turns
+        self._waiting: deque[Turn] = deque()
+        self._current: Turn | None = None
+        self._has_asked = False  # for the leader, at the end of this lap
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, turn: Turn) -> bool:
+        """Have a turn done at the end of this lap; False if it is for a worker to do. [loop thread]"""
+        if not turn.is_instant or not self._leadership.can_lend():
+            return False
+        self._waiting.append(turn)
+        if not self._has_asked:
+            self._ask()
+        return True
+
+    def _ask(self) -> None:
+        self._has_asked = True
+        self._leadership.lend(self)
+
+    def run(self, lead: Lead) -> None:
+        """See `Loan`."""
+        waiting, do, until = self._waiting, self._turns.do, monotonic() + LAP
+        while waiting and lead.leads:
+            try:
+                turn = self._current = waiting.popleft()
+            except IndexError:  # they were given away in this moment
+                break
+            do(turn)
+            lead.moves += 1
+            if monotonic() > until:
+                break
+        current.waits = None
+        if lead.leads:
+            self._current = None
+        else:
+            self._turns.handle.post(self._turns.collect)
+
+    def returned(self) -> None:
+        """See `Loan`."""
+        self._has_asked = False
+        if self._waiting:
+            self._ask()
+        self._turns.collect()
+
+    def taken_over(self) -> None:
+        """See `Loan`."""
+        stuck, self._current = self._current, None
+        if stuck is not None:
+            stuck.overstayed()
+        self._has_asked = False
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._turns.show(waiting)

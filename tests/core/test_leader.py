@@ -1,0 +1,440 @@
+"""Who runs the loop: real loops and real threads, and loans that a test holds until it lets them go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+
+import pytest
+
+from catzilla._core import leader as leader_module
+from catzilla._core.current import current
+from catzilla._core.leader import QUIET_TICKS, Leadership
+from catzilla._core.loop_handle import LoopHandle
+from catzilla._core.reinforcement import TICK
+from catzilla._core.server import new_event_loop
+from catzilla._core.waits import Waits
+from tests.promises.helpers import PATIENCE, eventually
+
+
+class Loan:
+    """Notes what becomes of it; `work` is what it does."""
+
+    def __init__(self, work=lambda lead: None):
+        self.work = work
+        self.notes = []
+        self.ran = threading.Event()
+        self.settled = threading.Event()  # it was returned, or the loop was taken over
+        self.thread = None
+
+    def run(self, lead):
+        self.thread = threading.current_thread()
+        self.notes.append("run")
+        try:
+            self.work(lead)
+        finally:
+            self.ran.set()
+
+    def returned(self):
+        self.notes.append("returned")
+        self.settled.set()
+
+    def taken_over(self):
+        self.notes.append("taken over")
+        self.settled.set()
+
+
+class Stage:
+    """A loop that some thread leads. `call` runs something there and waits for it."""
+
+    def __init__(self, new_loop):
+        self.loop = new_loop()
+        self.handle = LoopHandle(self.loop)
+        self.leadership = Leadership(self.loop, self.handle)
+        self.stopping = asyncio.Event()
+        self.ended = threading.Event()
+        self.results = []
+        self.first = threading.Thread(target=self._lead, name="catzilla-loop")
+
+    def _lead(self):
+        self.leadership.lead(self.main(), self.over)
+
+    async def main(self):
+        await self.stopping.wait()
+
+    def over(self, task, error):
+        self.results.append((task.done() and task.exception(), error))
+        self.loop.close()
+        self.ended.set()
+
+    def start(self):
+        self.first.start()
+        return self
+
+    def call(self, function, *args):
+        return self.handle.call(function, *args)
+
+    def leader(self):
+        """The thread that runs the loop now."""
+        return self.call(threading.current_thread)
+
+    def lend(self, loan):
+        """Lend the leader as soon as somebody follows."""
+        eventually(lambda: self.call(self._lend, loan), "somebody follows")
+        return loan
+
+    def _lend(self, loan):
+        if not self.leadership.can_lend():
+            return False
+        self.leadership.lend(loan)
+        return True
+
+    def stop(self):
+        if not self.loop.is_closed():
+            self.handle.post(self.stopping.set)
+        assert self.ended.wait(PATIENCE), "the loop does not end"
+
+
+@pytest.fixture(params=["uvloop", "standard"])
+def new_loop(request):
+    return new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+
+
+@pytest.fixture
+def stage(new_loop):
+    known = set(threading.enumerate())
+    stage = Stage(new_loop).start()
+    yield stage
+    stage.stop()
+    eventually(lambda: set(threading.enumerate()) <= known, "every thread has ended")
+    assert stage.leadership.deposed == []
+
+
+@pytest.fixture
+def gate():
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def held_by(gate):
+    """Work that lasts until the test opens the gate; a watched wait of ours would resign."""
+    return lambda lead: gate.wait(PATIENCE)
+
+
+def test_the_thread_that_leads_does_what_it_is_lent_to_and_goes_on(stage):
+    seen = []
+
+    def work(lead):
+        seen.append((lead.leads, asyncio._get_running_loop()))
+        lead.moves += 1
+
+    loan = stage.lend(Loan(work))
+    assert loan.settled.wait(PATIENCE)
+    assert loan.notes == ["run", "returned"]
+    assert loan.thread is stage.first
+    assert stage.leader() is stage.first
+    assert seen == [(True, None)], "outside of the loop"
+
+
+def test_a_loan_at_a_time_again_and_again(stage):
+    """Also from `returned`, where the loop does not run."""
+    left = [50]
+    done = threading.Event()
+
+    class Chain(Loan):
+        def returned(self):
+            left[0] -= 1
+            if left[0]:
+                stage.leadership.lend(self)
+            else:
+                done.set()
+
+    chain = stage.lend(Chain())
+    assert done.wait(PATIENCE)
+    assert len(chain.notes) == 50
+    assert stage.leader() is stage.first
+
+
+def test_a_leader_that_is_held_up_is_replaced_and_follows(stage, gate):
+    loan = stage.lend(Loan(held_by(gate)))
+    assert loan.settled.wait(PATIENCE)
+    second = stage.leader()  # answered while the first is still held up
+    assert second is not stage.first
+    assert not loan.ran.is_set()
+    assert loan.notes == ["run", "taken over"]
+    assert stage.leadership.deposed == [stage.first.name]
+    gate.set()
+    eventually(lambda: stage.leadership.deposed == [], "it comes back")
+    other = stage.lend(Loan(held_by(again := threading.Event())))
+    assert other.settled.wait(PATIENCE)
+    assert stage.leader() is stage.first, "it has followed, and leads again"
+    again.set()
+    assert other.ran.wait(PATIENCE)
+    assert loan.notes == ["run", "taken over"], "what was taken over is not returned"
+
+
+def test_who_moves_on_is_not_replaced(stage, monkeypatch):
+    monkeypatch.setattr(leader_module, "TICK", 0.2)  # far more than a part takes, also on a busy machine
+
+    def work(lead):
+        for _ in range(25):
+            time.sleep(0.02)
+            lead.moves += 1
+
+    loan = stage.lend(Loan(work))
+    assert loan.settled.wait(PATIENCE)
+    assert loan.notes == ["run", "returned"]
+
+
+def test_while_one_is_held_up_a_third_is_called(stage, gate):
+    first = stage.lend(Loan(held_by(gate)))
+    assert first.settled.wait(PATIENCE)
+    second = stage.lend(Loan(held_by(gate)))
+    assert second.settled.wait(PATIENCE)
+    third = stage.leader()
+    assert len({first.thread, second.thread, third}) == 3
+    assert len(stage.leadership.deposed) == 2
+    gate.set()
+    eventually(lambda: stage.leadership.deposed == [], "both come back")
+    follower = stage.leadership._follower
+    eventually(lambda: sum(each.name.startswith("catzilla-loop") for each in threading.enumerate()) == 2, "one ends")
+    assert follower in (None, first.thread, second.thread)
+
+
+def test_a_wait_of_ours_hands_the_loop_over_at_once(stage, monkeypatch):
+    monkeypatch.setattr(leader_module, "TICK", 60.0)  # nobody would be missed for being slow
+    answers = []
+    loan = stage.lend(Loan(lambda lead: answers.append(stage.call(threading.current_thread))))
+    assert loan.ran.wait(PATIENCE), "the loan waits for the loop, which waits for the loan"
+    assert answers != [stage.first]
+    assert loan.notes == ["run", "taken over"]
+
+
+def test_a_wait_that_need_not_wait_keeps_the_loop(stage):
+    held = []
+
+    def work(lead):
+        assert Waits().wait_for(threading.Condition(), lambda: True)
+        with pytest.raises(TimeoutError):
+            if not Waits().wait_for(threading.Condition(), lambda: False, 0):
+                raise TimeoutError
+        held.append(lead.leads)
+
+    loan = stage.lend(Loan(work))
+    assert loan.settled.wait(PATIENCE)
+    assert loan.notes == ["run", "returned"]
+    assert held == [True]
+
+
+def test_who_has_resigned_may_come_back_before_anybody_has_noticed(stage):
+    """Then it leads on, and its word does not count for the next loan."""
+    noticed = threading.Event()
+
+    class Calls(leader_module.Signal):
+        def notify_all(self):
+            noticed.set()  # and nobody is woken
+
+    def work(lead):
+        lead.resign()
+        assert noticed.is_set()
+        assert current.about_to_block is None
+
+    stage.lend(Loan()).settled.wait(PATIENCE)
+    eventually(lambda: stage.leadership._sleeps, "the follower waits for a call")
+    calls, stage.leadership._calls = stage.leadership._calls, Calls()
+    first = stage.lend(Loan(work))
+    assert first.settled.wait(PATIENCE)
+    stage.leadership._calls = calls
+    assert first.notes == ["run", "returned"]
+    assert not stage.leadership._has_resigned
+    calls.notify_all()
+    assert stage.leader() is stage.first
+
+
+def test_a_word_that_comes_too_late_is_no_word_of_the_new_leaders(stage, gate):
+    loan = stage.lend(Loan(lambda lead: (gate.wait(PATIENCE), lead.resign())))
+    assert loan.settled.wait(PATIENCE)
+    gate.set()
+    assert loan.ran.wait(PATIENCE)
+    assert not stage.leadership._has_resigned
+
+
+def test_the_follower_sleeps_and_is_called(stage, gate):
+    stage.lend(Loan())
+    for _ in range(2):
+        eventually(lambda: stage.leadership._sleeps, "it is quiet")
+        loan = stage.lend(Loan(held_by(gate)))
+        assert loan.settled.wait(PATIENCE)
+        assert loan.notes == ["run", "taken over"]
+        gate.set()
+        assert loan.ran.wait(PATIENCE)
+        gate.clear()
+    assert QUIET_TICKS * TICK < 0.1
+
+
+def test_what_is_posted_meanwhile_waits_for_the_next_lap_in_order(stage):
+    seen = []
+
+    def work(lead):
+        for number in range(5):
+            stage.handle.post(seen.append, number)
+        assert seen == []
+
+    loan = stage.lend(Loan(work))
+    assert loan.settled.wait(PATIENCE)
+    stage.call(seen.append, "after")
+    assert seen == [0, 1, 2, 3, 4, "after"]
+
+
+def test_what_was_posted_by_who_was_replaced_is_done_by_the_other(stage, gate):
+    seen = []
+
+    def work(lead):
+        stage.handle.post(lambda: seen.append(threading.current_thread()))
+        gate.wait(PATIENCE)
+
+    stage.lend(Loan(work))
+    eventually(lambda: seen, "it is done while its thread is held up")
+    assert seen != [stage.first]
+
+
+def test_a_loan_that_fails_is_told_and_the_loop_goes_on(stage, caplog):
+    def fail(lead):
+        raise SystemExit
+
+    with caplog.at_level(logging.ERROR, logger="catzilla"):
+        loan = stage.lend(Loan(fail))
+        assert loan.settled.wait(PATIENCE)
+    assert loan.notes == ["run", "returned"]
+    assert "a loan failed" in caplog.text
+    assert stage.leader() is stage.first
+
+
+def test_a_loan_that_is_not_taken_back_is_told_and_the_loop_goes_on(stage, gate, caplog):
+    class Bad(Loan):
+        def returned(self):
+            raise RuntimeError("a fault of ours")
+
+        taken_over = returned
+
+    with caplog.at_level(logging.ERROR, logger="catzilla"):
+        stage.lend(Bad())
+        eventually(lambda: caplog.text.count("a loan was not taken back") == 1, "it is told")
+        assert stage.leader() is stage.first
+        stage.lend(Bad(held_by(gate)))
+        eventually(lambda: caplog.text.count("a loan was not taken back") == 2, "it is told")
+        assert stage.leader() is not stage.first
+
+
+def test_without_a_thread_to_follow_nobody_is_lent(stage, monkeypatch):
+    class NoThread(threading.Thread):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leader_module.threading, "Thread", NoThread)
+        for _ in range(3):
+            assert stage.call(stage.leadership.can_lend) is False
+    loan = stage.lend(Loan())
+    assert loan.settled.wait(PATIENCE), "as soon as there is one"
+
+
+def test_the_end_comes_though_the_leader_is_held_up(new_loop, gate):
+    stage = Stage(new_loop).start()
+    loan = stage.lend(Loan(held_by(gate)))
+    assert loan.settled.wait(PATIENCE)
+    stage.stop()
+    assert stage.results == [(None, None)]
+    assert stage.leadership.deposed == [stage.first.name]
+    gate.set()
+    stage.first.join(PATIENCE)
+    assert not stage.first.is_alive(), "nobody needs it any more"
+    assert stage.leadership.deposed == []
+    assert not stage.leadership.can_lend()
+
+
+def test_what_main_raises_is_handed_over(new_loop):
+    stage = Stage(new_loop)
+
+    async def fail():
+        raise LookupError("a fault of ours")
+
+    stage.leadership.lead(fail(), stage.over)
+    ((raised, error),) = stage.results
+    assert isinstance(raised, LookupError)
+    assert error is None
+
+
+def test_what_breaks_the_loop_is_handed_over(new_loop):
+    stage = Stage(new_loop)
+
+    def fail():
+        raise SystemExit(3)
+
+    tasks = []
+    stage.loop.call_soon(fail)
+    stage.leadership.lead(stage.main(), lambda task, error: tasks.append((task, error)))
+    ((task, error),) = tasks
+    assert isinstance(error, SystemExit)
+    task.remove_done_callback(stage.leadership._end)
+    task.cancel()
+    stage.loop.run_until_complete(asyncio.wait([task]))
+    stage.loop.close()
+
+
+def test_nothing_of_the_loops_is_touched_by_two_threads_whoever_leads(stage):
+    """Loans of any length, many of them about as long as a tick, and posts from another thread meanwhile."""
+    chance = random.Random(20)
+    inside = []  # the threads that are in the loop now
+    settled = threading.Event()
+    problems = []
+    over = threading.Event()
+
+    def touch():
+        inside.append(threading.current_thread())
+        if len(inside) != 1:
+            problems.append(list(inside))
+        sum(range(50))
+        inside.pop()
+
+    class Sometimes(Loan):
+        def returned(self):
+            touch()
+            super().returned()
+            settled.set()
+
+        def taken_over(self):
+            touch()
+            super().taken_over()
+            settled.set()
+
+    def nap(lead):
+        pause = chance.choice((0.0, 0.0, TICK / 2, TICK, 1.2 * TICK, 2 * TICK, 3 * TICK))
+        if pause:
+            time.sleep(pause)
+
+    def pester():
+        while not over.is_set():
+            stage.handle.post(touch)
+            time.sleep(TICK / 10)
+
+    pesterer = threading.Thread(target=pester)
+    pesterer.start()
+    try:
+        loans = []
+        for _ in range(150):
+            settled.clear()
+            loans.append(stage.lend(Sometimes(nap)))
+            assert settled.wait(PATIENCE)
+    finally:
+        over.set()
+        pesterer.join()
+    assert problems == []
+    for loan in loans:
+        assert loan.ran.wait(PATIENCE)
+        assert loan.notes in (["run", "returned"], ["run", "taken over"])
+    assert {loan.notes[1] for loan in loans} == {"returned", "taken over"}, "both were tried"

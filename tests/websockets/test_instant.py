@@ -1,0 +1,223 @@
+"""Callbacks that have proven instant run on the thread that leads the loop; whatever they do then, nobody waits for it.
+
+Blocked callbacks wait for the test, so what is answered meanwhile was not waiting for them.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+
+import pytest
+
+from catzilla._core import leader as leader_module
+from catzilla._core import pace as pace_module
+from catzilla._core.pace import INSTANT_PROOF
+from tests.promises.helpers import eventually, services_of
+from tests.websockets.helpers import closed_with, socket_of, sockets_of, wait_forgotten, waits_to_send
+
+LEADING = "catzilla-loop"
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """A busy machine may stop any thread for a tick; here only what blocks is taken for what blocks."""
+    monkeypatch.setattr(leader_module, "TICK", 0.1)
+    monkeypatch.setattr(pace_module, "INSTANT", 60.0)
+
+
+def pace_of(live, index=0):
+    return sockets_of(live)[index]._handling._handler.pace
+
+
+def prove(live, client, message="quick"):
+    """Exchange messages until callbacks of that route run on the thread that leads."""
+    for _ in range(50):
+        for _ in range(INSTANT_PROOF):
+            client.send(message)
+            client.receive()
+        if pace_of(live).is_instant and services_of(live).turns._quick._leadership._follower is not None:
+            return
+    raise AssertionError("a callback that returns at once has not proven instant")
+
+
+@pytest.fixture
+def echo(app, gate, unhurried):
+    """Answers with its thread's name; "block" waits for the test, after it has said so."""
+
+    @app.websocket("/")
+    class Echo:
+        def on_message(self, ws, message):
+            if message == "block":
+                gate.wait()
+            ws.send(threading.current_thread().name)
+
+    @app.get("/")
+    def hello():
+        return "hello"
+
+    return app
+
+
+def test_they_run_on_the_thread_that_leads(echo, live_server):
+    live = live_server(echo)
+    client = live.websocket("/")
+    client.send("first")
+    assert client.receive().startswith("catzilla-socket"), "nothing is known of it yet"
+    prove(live, client)
+    client.send("quick")
+    assert client.receive().startswith(LEADING)
+
+
+def test_one_that_blocks_after_all_delays_nobody(echo, live_server, gate):
+    live = live_server(echo)
+    blocked, other = live.websocket("/"), live.websocket("/")
+    prove(live, other)
+    blocked.send("block")
+    gate.wait_arrived()
+    other.send("quick")
+    assert other.receive().startswith("catzilla-socket"), "the loop goes on, and callbacks are on probation"
+    late = live.websocket("/")
+    late.send("quick")
+    assert late.receive().startswith("catzilla-socket")
+    assert live.get("/").text == "hello"
+    assert not pace_of(live).is_instant
+    gate.open()
+    assert blocked.receive().startswith(LEADING), "it ends where it began"
+    for each in (blocked, other, late):
+        each.close()
+    wait_forgotten(live)
+
+
+def test_several_that_block_at_the_same_time_delay_nobody(echo, live_server, gate):
+    live = live_server(echo)
+    clients = [live.websocket("/") for _ in range(8)]
+    prove(live, clients[0])
+    for client in clients[1:]:
+        client.send("block")
+    gate.wait_arrived(7)
+    clients[0].send("quick")
+    assert clients[0].receive()
+    assert live.get("/").text == "hello"
+    gate.open()
+    for client in clients[1:]:
+        assert client.receive()
+
+
+def test_what_they_ask_of_the_loop_is_answered(app, live_server, unhurried):
+    """`members` and `count` wait for the loop, which is theirs at that moment."""
+    room = app.room("all", public=True)
+
+    @app.websocket("/", auth=lambda request: "ada")
+    class Asking:
+        def on_open(self, ws):
+            ws.join("all")
+
+        def on_message(self, ws, message):
+            ws.send_json([room.count(), room.members()] if message == "ask" else message)
+
+    live = live_server(app)
+    client = live.websocket("/")
+    prove(live, client)
+    for _ in range(3):
+        client.send("ask")
+        assert client.receive_json() == [1, ["ada"]]
+
+
+def test_one_that_waits_for_a_slow_client_delays_nobody(app, live_server, unhurried):
+    @app.websocket("/")
+    class Download:
+        def on_message(self, ws, message):
+            for _ in range(100 if message == "much" else 1):
+                ws.send(bytes(100_000 if message == "much" else 1))
+
+    live = live_server(app)
+    other = live.websocket("/")
+    prove(live, other)
+    (waiting,) = sockets_of(live)
+    slow = live.websocket("/")
+    connection = next(each for each in sockets_of(live) if each is not waiting)
+    live.freeze(slow)
+    slow.send("much")
+    eventually(lambda: waits_to_send(connection), "it waits for its client")
+    other.send("quick")
+    assert other.receive() == b"\0"
+    live.thaw(slow)
+    for _ in range(100):
+        assert len(slow.receive()) == 100_000
+
+
+def test_messages_stay_in_order_whoever_handles_them(app, live_server, monkeypatch):
+    """One connection, whose callbacks move from workers to the leader and back, several times."""
+    monkeypatch.setattr(pace_module, "INSTANT_PROOF_AGAIN", 300)
+    seen, threads = [], set()
+
+    @app.websocket("/")
+    class Ordered:
+        def on_message(self, ws, message):
+            seen.append(int(message))
+            threads.add(threading.current_thread().name.rstrip("-0123456789"))
+            if len(seen) % 700 == 0:
+                threading.Event().wait(0.02)  # overstays
+            if len(seen) % 100 == 0:
+                ws.send(message)
+
+    live = live_server(app)
+    client = live.websocket("/")
+    count = 6000
+    for number in range(count):
+        client.send(str(number))
+    for number in range(99, count, 100):
+        assert client.receive() == str(number)
+    assert seen == list(range(count))
+    assert threads == {"catzilla-socket", LEADING}
+
+
+def test_an_exception_is_what_it_is_on_a_worker(app, live_server, unhurried, caplog):
+    @app.websocket("/")
+    class Fragile:
+        def on_message(self, ws, message):
+            if message == "bad":
+                raise ValueError("no such thing")
+            ws.send(message)
+
+    live = live_server(app)
+    good, bad = live.websocket("/"), live.websocket("/")
+    prove(live, good)
+    bad.send("bad")
+    assert closed_with(bad) == (1011, "")
+    assert "no such thing" in caplog.text
+    good.send("quick")
+    assert good.receive() == "quick"
+
+
+def test_a_stop_does_not_wait_for_one_that_blocks(echo, live_server, gate, caplog):
+    live = live_server(echo, allow_leaks=True)
+    client = live.websocket("/")
+    prove(live, client)
+    client.send("block")
+    gate.wait_arrived()
+    live.stop()
+    assert "stopped with handlers still running" in caplog.text
+    assert LEADING in caplog.text
+    gate.open()
+    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith(LEADING)], "its thread ends")
+
+
+def test_the_context_of_a_connection_is_the_same_on_either_thread(app, live_server, unhurried):
+    who = contextvars.ContextVar("who")
+
+    @app.websocket("/")
+    class Remembering:
+        def on_open(self, ws):
+            who.set("ada")
+
+        def on_message(self, ws, message):
+            ws.send(who.get())
+
+    live = live_server(app)
+    client = live.websocket("/")
+    prove(live, client)
+    client.send("quick")
+    assert client.receive() == "ada"
+    assert socket_of(live).ended is None
