@@ -139,7 +139,7 @@ class Catzilla(RouteDecorators):
         check_name(name)
         options = room_options(public, history, history_ttl, on_slow)
         if options:
-            self.rooms.configure(name, lambda config: config.update(options))
+            self.rooms.set_up(name, options)
         return Room(self.rooms, name)
 
     def user(self, principal: Any) -> User:

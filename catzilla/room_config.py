@@ -25,14 +25,27 @@ class RoomConfig:
     joined: list[Callable[..., Any]] = field(default_factory=list)
     left: list[Callable[..., Any]] = field(default_factory=list)
 
-    def update(self, options: dict[str, Any]) -> None:
-        """Settle what `app.room` was given."""
+    given: set[str] = field(default_factory=set)  # names of options that were set
+
+    def update(self, options: dict[str, Any]) -> list[str]:
+        """Settle what `app.room` was given; returns what that changes of what it was given before."""
+        changes = []
         for name, value in options.items():
+            before = getattr(self, name)
+            if name in self.given and before != value:
+                changes.append(f"{name}={_written(value)} replaces {_written(before)}")
             setattr(self, name, value)
+        self.given |= options.keys()
+        return changes
 
     @property
     def retention(self) -> Retention | None:
         return Retention(messages=self.history, age=self.history_ttl) if self.history else None
+
+
+def _written(option: object) -> str:
+    """An option as `app.room` takes it."""
+    return repr(option.value if isinstance(option, OnSlow) else option)
 
 
 def check_name(name: object) -> None:

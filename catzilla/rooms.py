@@ -90,6 +90,13 @@ class Rooms:
                 MAX_PASSING,
             )
 
+    def set_up(self, name: str, options: dict[str, Any]) -> None:
+        """Settle the options that `app.room` was given; the last word counts, and a change of mind is told."""
+        changes: list[str] = []
+        self.configure(name, lambda config: changes.extend(config.update(options)))
+        for change in changes:
+            logger.warning("room=%r %s, which it was set up with before: set a room up in one place", name, change)
+
     @property
     def are_set_up(self) -> bool:
         """Whether anything is settled about any room."""

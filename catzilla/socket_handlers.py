@@ -22,6 +22,8 @@ from catzilla.websocket import WebSocket
 
 logger = logging.getLogger("catzilla")
 
+_NO_STATUS = "; an open WebSocket has no status to answer with: write ws.close(4000, reason), or raise it in auth"
+
 MakeHandler = Callable[[WebSocket], "Handler"]
 """From a WebSocket to its handler."""
 
@@ -88,7 +90,8 @@ class Handler:
             return codes.NORMAL, ""  # it is closed already: a handler that does not catch this has nothing to add
         known = _known_failure(error)
         if known is not None:
-            logger.warning("handler=%s websocket=%s closed: %s", self.name, self.ws.id, error)
+            hint = _NO_STATUS if known[0] == codes.INTERNAL_ERROR else ""
+            logger.warning("handler=%s websocket=%s closed: %s%s", self.name, self.ws.id, error, hint)
             return known
         outcome = "" if self.ws.closed else "; closed with 1011"
         logger.error("handler=%s websocket=%s failed%s", self.name, self.ws.id, outcome, exc_info=error)
@@ -197,6 +200,8 @@ def _known_failure(error: BaseException) -> tuple[int, str] | None:
         return codes.FORBIDDEN, "forbidden"
     if isinstance(error, HTTPError) and error.status_code == 401:
         return codes.UNAUTHENTICATED, "unauthenticated"
+    if isinstance(error, HTTPError):
+        return codes.INTERNAL_ERROR, ""
     return None
 
 

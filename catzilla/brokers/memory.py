@@ -221,8 +221,10 @@ class MemoryBroker(Broker):
         if self._closed:
             raise BrokerClosed("this MemoryBroker was closed; use another one, or close it after its last user")
         now = self._clock()
-        self._sweep_histories(now)
-        self._sweep_claims(now)
+        if self._due:
+            self._sweep_histories(now)
+        if self._claims_due:
+            self._sweep_claims(now)
         return now
 
     def _deliver_all(self) -> None:

@@ -289,6 +289,18 @@ def test_exceptions_that_say_why_have_codes(app, live_server, error, code):
     assert closed_with(live_server(app).websocket("/"))[0] == code
 
 
+def test_an_error_status_that_cannot_be_sent_any_more_is_told_without_a_traceback(app, live_server, caplog):
+    @app.websocket("/")
+    def failing(ws):
+        raise HTTPError(404, "no such item")
+
+    assert closed_with(live_server(app).websocket("/")) == (1011, "")
+    (line,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert line.exc_info is None
+    assert "404 no such item" in line.getMessage()
+    assert "write ws.close(4000, reason)" in line.getMessage()
+
+
 # Threads, contexts and budgets.
 
 

@@ -709,6 +709,19 @@ def test_options_are_kept_by_calls_that_give_none(app, door, live):
     assert [message.data for message in app.room("later").history()] == [2, 3, 4, 5, 6]
 
 
+def test_an_option_that_replaces_another_is_told(app, caplog):
+    """The last word counts; but a room that two places set up otherwise is hardly meant."""
+    app.room("lobby", history=50, on_slow="conflate")
+    app.room("lobby", public=True, history=50)
+    assert caplog.records == []
+    app.room("lobby", history=10, on_slow="gap")
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "room='lobby' history=10 replaces 50",
+        "room='lobby' on_slow='gap' replaces 'conflate'",
+    ]
+    assert app.rooms.config("lobby").history == 10
+
+
 def test_a_room_may_be_set_up_while_the_app_serves(app, door, live):
     peer = door.open(live)
     with pytest.raises(Forbidden):
