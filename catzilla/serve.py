@@ -125,7 +125,7 @@ class Server:
         return True
 
     def when_ended(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called on the loop thread once it has ended; at once if it has. One at a time."""
+        """Have `callback()` called by the last thread of its loop when it has ended; at once if it has."""
         assert self._http is not None
         self._http.on_end = callback
         if self._http.wait(0):

@@ -9,14 +9,16 @@ Pattern-Oriented Software Architecture, volume 2.)
 
 So "the loop thread" is a role. Whatever is the loop's belongs to the thread that leads and is not lent; while it is
 lent, to nobody. The role changes hands under `_lock`, which guards `_leader`, `_has_resigned`, `_follower`, `_deposed`
-and each `Lead.leads`. `_is_lent` is the leader's to set and anybody's to clear, under the lock. Everything else is the
-loop's, but for what says so.
+and each `Lead.leads`. `_is_lent` is the leader's to set, and to be cleared under the lock. Everything else is the
+loop's, but for what says so. No thread but one made for it may lead: the main one has signals to see to.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -28,7 +30,7 @@ from catzilla._core.waits import Signal
 
 logger = logging.getLogger("catzilla")
 
-QUIET_TICKS = 5  # without a loan, after which the follower sleeps until the next
+QUIET_TICKS = 5  # in which the leader was not lent anew, after which the follower sleeps until it is
 JOINING = 0.3  # seconds that the follower has to end; it runs no user code
 
 Over = Callable[["asyncio.Task[None]", "BaseException | None"], object]
@@ -48,6 +50,9 @@ class Loan(Protocol):
 
     def taken_over(self) -> None:
         """It did not come back in time: another thread leads, while `run` goes on. [loop thread]"""
+
+    def came_late(self) -> None:
+        """After that, `run` has come to its end. [the thread that led]"""
 
 
 class Lead:
@@ -79,6 +84,8 @@ class Leadership:
         self._has_resigned = False
         self._follower: threading.Thread | None = None
         self._deposed: set[threading.Thread] = set()  # former leaders that have not come back
+        self._came_back = threading.Condition(self._lock)
+        self._process = os.getpid()
         self._calls = Signal()  # wakes the follower
         self._sleeps = False  # the follower waits for a call, without ticks; written by it, read by the leader
         self._coming: threading.Thread | None = None  # started to follow, and not there yet
@@ -90,9 +97,14 @@ class Leadership:
         self._ended = threading.Event()  # set when `main` has ended
 
     @property
-    def deposed(self) -> list[str]:
-        """Names of threads that have led, and are still in what they were lent to. [any thread]"""
-        with self._lock:
+    def astray(self) -> int:
+        """How many threads have led, and are still in what they were lent to. [any thread]"""
+        return len(self._deposed)
+
+    def join(self, timeout: float) -> list[str]:
+        """Wait until they have come back; the names of those that have not. [any thread but the loop]"""
+        with self._came_back:
+            self._came_back.wait_for(lambda: not self._deposed, timeout)
             return sorted(thread.name for thread in self._deposed)
 
     # For whoever wants the leader.
@@ -116,7 +128,7 @@ class Leadership:
         self._coming = thread
         try:
             thread.start()
-        except RuntimeError:  # there is none to be had: everything goes to workers, who say so
+        except (RuntimeError, MemoryError):  # there is none to be had: everything goes to workers, who say so
             self._coming = None
 
     # What a thread does.
@@ -139,12 +151,14 @@ class Leadership:
     def _lead_and_follow(self, lead: Lead) -> None:
         """By turns, for as long as there is a use for this thread."""
         while lead.leads or self._follow(lead):
+            failure = None
             try:
-                if not self._lead(lead):
-                    return self._finish(None)
+                is_over = self._lead(lead)
             except BaseException as error:
-                return self._finish(error)
-        return None
+                failure, is_over = error, True
+            if is_over:
+                self._finish(failure)
+                return
 
     def _end(self, main: asyncio.Task[None]) -> None:
         """`main` has ended."""
@@ -152,25 +166,30 @@ class Leadership:
         self._loop.stop()
 
     def _finish(self, error: BaseException | None) -> None:
+        """The loop is not run any more: send everybody home, and say so, once."""
+        with self._lock:
+            self._is_lent = False  # nobody takes over what has ended
+            threads = [thread for thread in (self._follower, self._coming) if thread is not None]
         self._ended.set()
         self._calls.notify_all()
-        for thread in (self._follower, self._coming):
-            if thread is not None:
-                thread.join(JOINING)
-        if self._over is not None and self._main is not None:
-            self._over(self._main, error)
+        for thread in threads:
+            thread.join(JOINING)
+        over, main = self._over, self._main
+        self._over = self._main = self._loan = self._lent_to = None
+        if over is not None and main is not None:
+            over(main, error)
 
     # Leading.
 
     def _lead(self, lead: Lead) -> bool:
-        """Run the loop; False when all is over, True when another thread leads."""
+        """Run the loop; True when all is over, False when another thread leads."""
         while True:
             self._loop.run_forever()
             if self._ended.is_set():
-                return False
+                return True
             loan, self._loan = self._loan, None
             if loan is not None and not self._run(loan, lead):
-                return True
+                return False
 
     def _run(self, loan: Loan, lead: Lead) -> bool:
         """Leave the loop for what it is lent to; False if another thread leads when that is done."""
@@ -185,16 +204,19 @@ class Leadership:
         current.about_to_block = lead.resign
         try:
             loan.run(lead)
-        except BaseException:  # a loan answers for its own failures; this is a fault of ours
-            logger.exception("a loan failed: loan=%r", loan)
+        except BaseException as error:  # a loan answers for its own failures; this is a fault of ours
+            _complain("a loan failed: loan=%r", loan, error)
         current.about_to_block = None
+        if os.getpid() != self._process:
+            os._exit(1)  # user code has forked, and the child has come back: the loop and its sockets are not its
         with self._lock:
-            if not lead.leads:
+            if lead.leads:
+                self._is_lent = self._has_resigned = False
+            else:
                 self._deposed.discard(lead.thread)
-                return False
-            self._is_lent = self._has_resigned = False
-        self._tell(loan.returned)
-        return True
+                self._came_back.notify_all()
+        _tell(loan.returned if lead.leads else loan.came_late)
+        return lead.leads
 
     def resigned(self, lead: Lead) -> None:
         """See `Lead.resign`."""
@@ -202,12 +224,6 @@ class Leadership:
             if lead.leads:
                 self._has_resigned = True
                 self._calls.notify_all()
-
-    def _tell(self, callback: Callable[[], object]) -> None:
-        try:
-            callback()
-        except Exception:  # whatever it is, the loop must go on
-            logger.exception("a loan was not taken back: call=%r", callback)
 
     # Following.
 
@@ -219,6 +235,14 @@ class Leadership:
             if self._follower is not None or self._ended.is_set():
                 return False
             self._follower = lead.thread
+        try:
+            return self._look_after_leader(lead)
+        finally:
+            with self._lock:
+                if self._follower is lead.thread:
+                    self._follower = None
+
+    def _look_after_leader(self, lead: Lead) -> bool:
         seen: tuple[Lead | None, int] | None = None  # at the last tick
         quiet = 0
         while not self._ended.is_set():
@@ -244,5 +268,18 @@ class Leadership:
             self._follower = None
             self._is_lent = self._has_resigned = self._sleeps = False
         if self._lent_to is not None:
-            self._tell(self._lent_to.taken_over)
+            _tell(self._lent_to.taken_over)
         return True
+
+
+def _tell(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception as error:  # whatever it is, the loop must go on
+        _complain("a loan was not taken back: call=%r", callback, error)
+
+
+def _complain(message: str, about: object, error: BaseException) -> None:
+    """Log what was raised; if even that fails, the loop goes on all the same."""
+    with contextlib.suppress(Exception):
+        logger.error(message, about, exc_info=error)

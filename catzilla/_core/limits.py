@@ -55,9 +55,7 @@ class Limits:
     max_sockets: int = limit(
         1000, unit="sockets", why="linear WebSocket handlers running on a thread at once; more is answered 503"
     )
-    max_callbacks: int = limit(
-        1000, unit="callbacks", why="WebSocket callbacks running on a thread at once; others wait, unread"
-    )
+    max_callbacks: int = limit(1000, unit="callbacks", why="WebSocket callbacks running at once; others wait, unread")
     home_threads: int = limit(
         2, unit="threads", why="streams of handlers that have proven quick share this many threads"
     )

@@ -26,7 +26,8 @@ logger = logging.getLogger("catzilla")
 class LoopHandle:
     """A queue into the loop that wakes it once a burst.
 
-    `_entries` is appended to by any thread and taken from by the loop; `_woken` says that a wake-up is under way.
+    `_entries` is appended to by any thread and taken from by the loop; `_woken` says that `_run` will be called anyway,
+    because a wake-up is under way or because the loop is held and about to go on.
     The poster appends first and looks at `_woken` second; the loop clears `_woken` first and takes second. So when a
     poster sees `_woken` set, the loop has not begun to take yet and will find the entry; when it sees it clear it
     wakes the loop, at worst once too often. The reverse order on either side would lose a wake-up.
@@ -50,6 +51,7 @@ class LoopHandle:
             try:
                 self._loop.call_soon_threadsafe(self._run)
             except RuntimeError:  # the loop is closed
+                self._woken = False
                 self._entries.clear()
 
     def hold(self) -> None:

@@ -40,7 +40,7 @@ class CallbackPace:
     """Whether callbacks for messages are instant, so that the thread that runs the loop may do them (`leader.py`).
 
     Kept for each route. Written by whoever runs its callbacks, read by any thread; as with `Pace`, a count may be lost.
-    What holds up the loop for a tick does so once in some thousand messages at the most.
+    What takes a tick, and so may have held up the loop that long, does it once in some thousand messages at the most.
     """
 
     __slots__ = ("_needed", "is_instant")
@@ -51,7 +51,7 @@ class CallbackPace:
 
     def record(self, seconds: float, messages: int) -> None:
         """Note that so many messages took `seconds` together, without a break."""
-        if seconds > INSTANT * messages:
+        if seconds > TICK or seconds > INSTANT * messages:
             self.is_instant = False
             self._needed = INSTANT_PROOF_AGAIN if seconds > TICK else max(self._needed, INSTANT_PROOF)
         elif not self.is_instant:

@@ -6,6 +6,7 @@ the loop over gives what has not begun to the workers.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,11 @@ class QuickTurns:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def astray(self) -> int:
+        """How many threads still do a turn for which they have lost the loop. [any thread]"""
+        return self._leadership.astray
+
     def add(self, turn: Turn) -> bool:
         """Have a turn done at the end of this lap; False if it is for a worker to do. [loop thread]"""
         if not turn.is_instant or not self._leadership.can_lend():
@@ -52,20 +58,16 @@ class QuickTurns:
     def run(self, lead: Lead) -> None:
         """See `Loan`."""
         waiting, do, until = self._waiting, self._turns.do, monotonic() + LAP
-        while waiting and lead.leads:
-            try:
-                turn = self._current = waiting.popleft()
-            except IndexError:  # they were given away in this moment
-                break
-            do(turn)
-            lead.moves += 1
-            if monotonic() > until:
-                break
-        current.waits = None
-        if lead.leads:
-            self._current = None
-        else:
-            self._turns.handle.post(self._turns.collect)
+        try:
+            while waiting and lead.leads and monotonic() < until:
+                try:
+                    self._current = waiting.popleft()
+                except IndexError:  # they were given away in this moment
+                    break
+                do(self._current)
+                lead.moves += 1
+        finally:
+            self._current = current.waits = None
 
     def returned(self) -> None:
         """See `Loan`."""
@@ -76,10 +78,16 @@ class QuickTurns:
 
     def taken_over(self) -> None:
         """See `Loan`."""
-        stuck, self._current = self._current, None
+        stuck = self._current
         if stuck is not None:
             stuck.overstayed()
         self._has_asked = False
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        self._turns.show(waiting)
+        rest = []
+        with contextlib.suppress(IndexError):
+            while True:  # one by one: the former leader may be taking one in this moment
+                rest.append(self._waiting.popleft())
+        self._turns.show(rest)
+
+    def came_late(self) -> None:
+        """See `Loan`."""
+        self._turns.handle.post(self._turns.collect)

@@ -77,15 +77,15 @@ class HTTPServer:
         self._grace = limits.shutdown_grace
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="catzilla-loop", daemon=True)
-        self.on_end: Callable[[], object] | None = None  # called once, on the loop thread, when all is over
+        self._first_leader = threading.Thread(target=self._run, name="catzilla-loop", daemon=True)
+        self.on_end: Callable[[], object] | None = None  # called once, by the thread that led last, when all is over
         self.services: Services | None = None
         self.left_threads: list[str] = []  # names of workers that were in user code when the server had ended
         self.left_streams: list[str] = []  # names of streams whose iterators could not be closed in time
 
     def start(self) -> None:
         """Begin to serve on a thread of its own; returns once it does. Raises what kept it from it. [any thread]"""
-        self._thread.start()
+        self._first_leader.start()
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
@@ -116,28 +116,33 @@ class HTTPServer:
             loop = self._loop = new_event_loop()
             handle = LoopHandle(loop)
             leadership = Leadership(loop, handle)
-            leadership.lead(self._serve(loop, handle, leadership), self._over)
         except BaseException as error:
             self._end(error)
+        else:
+            leadership.lead(self._serve(loop, handle, leadership), self._over)
 
     def _over(self, serving: asyncio.Task[None], error: BaseException | None) -> None:
         """The loop has ended. [the last thread that led it]"""
+        if error is None and serving.cancelled():
+            error = asyncio.CancelledError()
         self._end(error or (serving.exception() if serving.done() else None))
 
     def _end(self, failure: BaseException | None) -> None:
-        """Let go of the loop and the sockets."""
-        if failure is not None:
-            self._failure = failure
-            if self._ready.is_set():
-                logger.error("the server failed", exc_info=failure)
-        for sock in self._sockets:
-            sock.close()
-        if self._loop is not None:
-            self._loop.close()
-        self._ready.set()
-        self._ended.set()
-        if self.on_end is not None:
-            self.on_end()
+        """Let go of the loop and the sockets, whatever else fails."""
+        try:
+            if failure is not None:
+                self._failure = failure
+                if self._ready.is_set():
+                    logger.error("the server failed", exc_info=failure)
+        finally:
+            for sock in self._sockets:
+                sock.close()
+            if self._loop is not None:
+                self._loop.close()
+            self._ready.set()
+            self._ended.set()
+            if self.on_end is not None:
+                self.on_end()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, handle: LoopHandle, leadership: Leadership) -> None:
         self._stopping = asyncio.Event()
@@ -167,8 +172,9 @@ class HTTPServer:
         services.workers.stop()
         services.turns.stop()
         await services.bridge.close()
-        joined = [loop.run_in_executor(None, each.join, JOINING) for each in (services.workers, services.turns.workers)]
-        self.left_threads = [name for names in await asyncio.gather(*joined) for name in names] + leadership.deposed
+        ending = (services.workers, services.turns.workers, leadership)
+        joined = [loop.run_in_executor(None, each.join, JOINING) for each in ending]
+        self.left_threads = [name for names in await asyncio.gather(*joined) for name in names]
         await loop.shutdown_default_executor()
         if services.access_log is not None:
             services.access_log.close(JOINING)

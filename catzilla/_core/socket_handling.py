@@ -85,7 +85,7 @@ class SocketHandling(Turn):
 
     @property
     def is_instant(self) -> bool:
-        """See `Turn`. Opening and closing are called too seldom to prove anything. [loop thread]"""
+        """See `Turn`. Opening and closing prove nothing, so they are for workers. [loop thread]"""
         return self._handler.pace.is_instant and self._opened and self._connection.ended is None
 
     def overstayed(self) -> None:
@@ -137,10 +137,10 @@ class SocketHandling(Turn):
         if not self._connection.is_reading and not self._is_over(2):
             self._connection.resume_reading()
 
-    # On a worker.
+    # On a worker, or on the thread that leads.
 
     def work(self) -> None:
-        """See `Turn`. [worker thread]"""
+        """See `Turn`. [worker thread, or the one that leads]"""
         current.waits = self._connection.waits
         self._context.run(self._work)
 
@@ -157,6 +157,8 @@ class SocketHandling(Turn):
             self._fail(error)
         if not has_ended or not is_empty or self._closed:
             return
+        if current.about_to_block is not None:
+            return  # it has ended since this was found to be instant: the loop waits for us, so a worker is to close
         self._closed = True
         try:
             handler.ended(*(connection.ended or (NORMAL, "")))

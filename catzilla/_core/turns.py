@@ -103,7 +103,8 @@ class Turns:
         """[any thread]"""
         workers = self.workers.statistics()
         idle = workers.idle + self._keeper.locked()
-        waiting = self.waiting + (0 if self._quick is None else len(self._quick))
+        quick = self._quick
+        waiting = self.waiting + (0 if quick is None else len(quick))
         return TurnStatistics(workers.threads, idle, waiting, self._linear)
 
     # Turns.
@@ -112,7 +113,7 @@ class Turns:
         """Have a turn done. It is shown to the drains at the end of the loop's turn, for the reason that
         `Workers.submit` gives. [loop thread]"""
         self._out += 1
-        if self._quick is not None and self._quick.add(turn):
+        if self._quick is not None and self._places > 0 and self._quick.add(turn):
             return
         self._arrived.append(turn)
         if len(self._arrived) == 1:
@@ -126,13 +127,18 @@ class Turns:
         """Show turns that were submitted to the drains. [loop thread]"""
         for turn in turns:
             self._ready.put(turn)
-        if not self._drains:
+        if not self._drains and self._places > 0:
             self._start(1)
         if not self._ticking:
             self._ticking = True
             self._finished_at_tick = self._finished
             self._reinforcement.begin()
             self._loop.call_later(TICK, self._tick)
+
+    @property
+    def _places(self) -> int:
+        """How many more threads may run callbacks. Those that were called away from the loop count."""
+        return self._max_drains - self._drains - (0 if self._quick is None else self._quick.astray)
 
     def _start(self, count: int) -> None:
         for _ in range(count):
@@ -147,7 +153,7 @@ class Turns:
             return
         reinforcement, waiting = self._reinforcement, self.waiting
         reinforcement.look()
-        places = min(waiting, self._max_drains - self._drains)
+        places = min(waiting, self._places)
         if self._finished == self._finished_at_tick:
             self._start(reinforcement.count(places))
         else:
@@ -175,12 +181,13 @@ class Turns:
             del turn  # who waits for more holds on to nothing
 
     def do(self, turn: Turn) -> None:
-        """Do one turn, which `collect` then takes back. [worker thread]"""
+        """Do one turn, which `collect` then takes back. [worker thread, or the one that leads]"""
         try:
             turn.work()
         except BaseException:  # turns answer for their own failures; this is a fault of ours
             logger.exception("a turn failed: turn=%r", turn)
-        self._done.append(turn)
+        finally:
+            self._done.append(turn)
 
     def _next(self) -> Turn | None:
         """The next turn; None for a drain that has nothing to do and is not needed. [worker thread]"""
@@ -212,11 +219,12 @@ class Turns:
         """A drain has ended. [loop thread]"""
         self._drains -= 1
         self.collect()
-        if self.waiting and not self._drains:  # they came after it had looked
+        if self.waiting and not self._drains and self._places > 0:  # they came after it had looked
             self._start(1)
 
     def stop(self) -> None:
         """Let the drains end after what is ready; what comes later is not done any more. [loop thread]"""
+        self._quick = None
         for _ in range(self._drains):
             self._ready.put(None)
         self.workers.stop()
@@ -302,7 +310,7 @@ class Turn:
         self.worked()
 
     def work(self) -> None:
-        """Do what there is; must not raise. [worker thread]"""
+        """Do what there is; must not raise. [worker thread, or the one that leads]"""
         raise NotImplementedError
 
     def worked(self) -> None:

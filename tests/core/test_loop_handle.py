@@ -59,6 +59,15 @@ def test_holding_a_loop_that_is_being_woken_changes_nothing():
     assert (loop.wakeups, seen) == (1, [1])
 
 
+def test_after_the_loop_has_closed_nothing_is_kept():
+    loop = FakeLoop()
+    handle = LoopHandle(loop)
+    loop.closed = True
+    for _ in range(3):
+        handle.post(print)
+    assert not handle._entries
+
+
 def test_what_a_call_posts_runs_in_the_next_turn():
     # Else two calls that post each other would keep the loop from everything else.
     loop, seen = FakeLoop(), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections import deque
 
 import pytest
 
@@ -27,6 +28,8 @@ class FakeLead:
 
 class FakeLeadership:
     """Lends at the test's word."""
+
+    astray = 0
 
     def __init__(self):
         self.lead = FakeLead()
@@ -70,10 +73,10 @@ class Job(Turn):
 
 
 class Stage:
-    def __init__(self):
+    def __init__(self, **limits):
         self.loop, self.handle, self.workers = FakeLoop(), FakeHandle(), FakeWorkers()
         self.leadership = FakeLeadership()
-        limits = Limits(idle_thread_timeout=0.0)
+        limits = Limits(idle_thread_timeout=0.0, **limits)
         self.turns = Turns(self.loop, self.handle, self.workers, limits, lambda: 1.0, self.leadership)
         self.notes: list[str] = []
 
@@ -211,6 +214,7 @@ def test_what_was_not_begun_when_the_loop_is_taken_over_goes_to_workers(stage):
 
     stuck.during = meanwhile
     stage.taken.run(stage.leadership.lead)
+    stage.taken.came_late()
     assert (stuck.overstays, waiting.overstays) == (1, 0)
     assert stage.notes == ["stuck", "waiting", "late"]
     stage.handle.run_all()
@@ -229,6 +233,7 @@ def test_who_was_replaced_takes_no_more(stage):
 
     stuck.during = meanwhile
     stage.taken.run(stage.leadership.lead)
+    stage.taken.came_late()
     assert stage.notes == ["stuck"]
     stage.leadership.lead = FakeLead()
     stage.lap()
@@ -255,6 +260,58 @@ def test_the_rest_may_be_given_away_in_the_moment_in_which_it_is_looked_at(stage
     assert stage.notes == []
     stage.work()
     assert stage.notes == ["a"]
+
+
+def test_a_turn_that_the_former_leader_takes_in_that_moment_is_not_given_away(stage):
+    """Between any two steps of `taken_over`: it is done by the one or by the others."""
+    taken = []
+
+    class Waiting(deque):
+        def popleft(self):
+            if not taken:
+                taken.append(super().popleft())  # as the other thread does
+            return super().popleft()
+
+    quick = stage.turns._quick
+    quick._waiting = Waiting()
+    jobs = [stage.job(name) for name in "abc"]
+    for job in jobs:
+        job.wake()
+    stage.leadership.may_lend = False
+    quick.taken_over()
+    for turn in taken:
+        stage.turns.do(turn)
+    stage.work()
+    assert sorted(stage.notes) == ["a", "b", "c"]
+    assert stage.turns.is_idle
+
+
+def test_threads_that_have_lost_the_loop_count_for_the_budget():
+    stage = Stage(max_callbacks=2)
+    stage.leadership.astray = 1
+    stage.job("a").wake()
+    stage.lap()
+    assert stage.notes == ["a"]
+    stage.leadership.astray = 2
+    late = [stage.job("b"), stage.job("c", instant=False)]
+    for job in late:
+        job.wake()
+    assert stage.leadership.loans == []
+    stage.loop.turn()
+    for _ in range(5):
+        stage.loop.advance(TICK)
+    assert stage.workers.submitted == [], "they wait"
+    stage.leadership.astray = 1
+    stage.loop.advance(TICK)
+    assert len(stage.workers.submitted) == 1, "until one comes back"
+    stage.work()
+    assert stage.notes == ["a", "b", "c"]
+
+
+def test_what_comes_after_the_stop_is_for_workers_to_refuse(stage):
+    stage.turns.stop()
+    stage.job("a").wake()
+    assert stage.leadership.loans == []
 
 
 def test_between_loans_nobody_is_held_on_to(stage):
@@ -297,6 +354,15 @@ def test_what_counts_is_the_time_for_a_message():
     pace.record(9 * INSTANT, 10)
     assert pace.is_instant
     pace.record(2 * INSTANT, 1)
+    assert not pace.is_instant
+
+
+@pytest.mark.parametrize("messages", [1, 10, 1000])
+def test_what_takes_a_tick_is_not_instant_for_however_many_messages(messages):
+    pace = proven()
+    pace.record(1.1 * TICK, messages)
+    assert not pace.is_instant
+    pace.record(0.0, INSTANT_PROOF_AGAIN - 1)
     assert not pace.is_instant
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import gc
 import socket
 import ssl
 import threading
 import time
+import weakref
 
 import pytest
 import trustme
@@ -19,6 +21,7 @@ from catzilla._core.messages import FileSpan, Reply, Source
 from catzilla._core.pace import Pace
 from catzilla._core.server import HTTPServer, new_event_loop
 from catzilla._core.sockets import bind_tcp, bind_unix
+from tests.promises.helpers import eventually
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -300,7 +303,7 @@ def test_an_idle_server_stops_at_once_and_leaves_no_thread(serve, connect):
     assert stop(server, 60) < 10
     assert client.rest() == b""
     server.request_stop()
-    server._thread.join(10)
+    server._first_leader.join(10)
     assert [t.name for t in set(threading.enumerate()) - before if t.name.startswith("catzilla")] == []
     with pytest.raises(OSError):
         connect(server)
@@ -399,3 +402,55 @@ def test_without_uvloop_the_standard_loop_serves(monkeypatch):
         assert type(loop).__module__.startswith("asyncio")
     finally:
         loop.close()
+
+
+def test_an_on_end_that_fails_is_called_once(serve, monkeypatch):
+    calls, told = [], []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    server = serve()
+
+    def fail():
+        calls.append(threading.current_thread().name)
+        raise RuntimeError("a fault of ours")
+
+    server.on_end = fail
+    stop(server, 0)
+    server._first_leader.join(10)
+    assert calls == ["catzilla-loop"]
+    assert server.failure is None
+    assert len(told) == 1
+
+
+def test_a_failure_that_cannot_be_logged_still_ends_the_server(serve, connect, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda about: None)
+    server = serve()
+
+    def log(*about, **options):
+        raise OSError("the log is full")
+
+    async def fail(services):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(server_module.logger, "error", log)
+    monkeypatch.setattr(server, "_stop_connections", fail)
+    server.request_stop(0)
+    assert server.wait(10)
+    assert isinstance(server.failure, RuntimeError)
+    with pytest.raises(OSError):
+        connect(server)
+
+
+def test_a_stopped_server_is_freed_without_a_garbage_collection(application):
+    """Its buffers and connections would otherwise stay for as long as no collection comes by."""
+    sock = bind_tcp("127.0.0.1", 0)
+    server = HTTPServer(application, [sock], limits=Limits())
+    server.start()
+    gone = weakref.ref(server), weakref.ref(server.services), weakref.ref(server.services.turns)
+    stop(server, 0)
+    server._first_leader.join(10)
+    gc.disable()
+    try:
+        del server
+        eventually(lambda: [each() for each in gone] == [None] * 3, "it is freed")
+    finally:
+        gc.enable()

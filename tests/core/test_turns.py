@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 
+from catzilla._core import turns as turns_module
 from catzilla._core.limits import Limits
 from catzilla._core.turns import Turn, Turns
 from catzilla._core.worker import Worker
@@ -211,6 +212,22 @@ def test_a_turn_that_raises_spares_the_others(stage, caplog):
         stage.run_all()
     assert stage.notes == ["x", "y"]
     assert "a turn failed" in caplog.text
+    assert stage.is_idle
+
+
+def test_a_turn_that_cannot_even_be_logged_has_been_done(stage, monkeypatch):
+    (bad,) = stage.jobs("x")
+
+    def fail(*about):
+        raise OSError("the log is full")
+
+    bad.during = fail
+    monkeypatch.setattr(turns_module.logger, "exception", fail)
+    bad.wake()
+    stage.admit()
+    with pytest.raises(OSError, match="the log is full"):
+        stage.run_next()
+    stage.handle.run_all()
     assert stage.is_idle
 
 

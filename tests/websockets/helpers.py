@@ -104,10 +104,10 @@ class Gate:
         self._arrived.release()
         assert self._open.wait(60), "the test did not let the handler go"
 
-    def wait_arrived(self, count: int = 1) -> None:
+    def wait_arrived(self, count: int = 1, timeout: float = PATIENCE) -> None:
         """Return once `count` more handlers are held."""
         for _ in range(count):
-            assert self._arrived.acquire(timeout=PATIENCE), "no handler was held"
+            assert self._arrived.acquire(timeout=timeout), "no handler was held"
 
     def open(self) -> None:
         """Let everybody through, now and from now on."""

@@ -6,6 +6,7 @@ Blocked callbacks wait for the test, so what is answered meanwhile was not waiti
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from catzilla._core import leader as leader_module
 from catzilla._core import pace as pace_module
 from catzilla._core.pace import INSTANT_PROOF
-from tests.promises.helpers import eventually, services_of
-from tests.websockets.helpers import closed_with, socket_of, sockets_of, wait_forgotten, waits_to_send
+from catzilla.testing import raw_frame
+from tests.promises.helpers import PATIENCE, eventually, services_of
+from tests.websockets.helpers import CLOSE, TEXT, closed_with, socket_of, sockets_of, wait_forgotten, waits_to_send
 
 LEADING = "catzilla-loop"
 
@@ -202,6 +204,82 @@ def test_a_stop_does_not_wait_for_one_that_blocks(echo, live_server, gate, caplo
     assert LEADING in caplog.text
     gate.open()
     eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith(LEADING)], "its thread ends")
+
+
+def test_a_close_behind_a_message_is_handled_by_a_worker(app, live_server, unhurried):
+    """In the same segment: the connection has ended before its last message is handled."""
+    closed = threading.Event()
+    seen = []
+
+    @app.websocket("/")
+    class Closing:
+        def on_message(self, ws, message):
+            if message == "bye":
+                seen.append(threading.current_thread().name)
+            else:
+                ws.send(message)
+
+        def on_close(self, ws, code, reason):
+            if seen:
+                seen.append(threading.current_thread().name)
+                closed.set()
+
+    live = live_server(app)
+    client, other = live.websocket("/"), live.websocket("/")
+    prove(live, client)
+    client.send_raw(raw_frame(TEXT, b"bye") + raw_frame(CLOSE, b"\x03\xe8"))
+    assert closed.wait(PATIENCE)
+    assert [name.rstrip("-0123456789") for name in seen] == [LEADING, "catzilla-socket"]
+    assert pace_of(live).is_instant
+    other.close()
+
+
+def test_a_log_that_fails_leaves_the_server_alive(app, live_server, unhurried):
+    class Broken(logging.Filter):
+        def filter(self, record):
+            raise OSError("the log is full")
+
+    @app.websocket("/")
+    class Fragile:
+        def on_message(self, ws, message):
+            if message == "bad":
+                raise ValueError
+            ws.send(message)
+
+    @app.get("/")
+    def hello():
+        return "hello"
+
+    live = live_server(app)
+    good, bad = live.websocket("/"), live.websocket("/")
+    prove(live, good)
+    loggers = [logging.getLogger("catzilla")]
+    broken = Broken()
+    for each in loggers:
+        each.addFilter(broken)
+    try:
+        bad.send("bad")
+        good.send("quick")
+        assert good.receive() == "quick"
+        assert live.get("/").text == "hello"
+    finally:
+        for each in loggers:
+            each.removeFilter(broken)
+
+
+def test_callbacks_that_block_have_a_budget_wherever_they_run(echo, live_server, gate):
+    live = live_server(echo, max_callbacks=2)
+    clients = [live.websocket("/") for _ in range(5)]
+    prove(live, clients[0])
+    for client in clients:
+        client.send("block")
+    gate.wait_arrived(2)
+    assert live.get("/").text == "hello"
+    with pytest.raises(AssertionError):
+        gate.wait_arrived(timeout=0.1)
+    gate.open()
+    for client in clients:
+        assert client.receive()
 
 
 def test_the_context_of_a_connection_is_the_same_on_either_thread(app, live_server, unhurried):
