@@ -56,7 +56,7 @@ class Bridge:
         self._seconds: dict[int, int] = {}  # bytes sent in each of the last seconds
         self._ready: asyncio.Queue[Stream] = asyncio.Queue()
         self._closed_one = asyncio.Event()
-        self._task = loop.create_task(self._drain())
+        self._task: asyncio.Task[None] | None = loop.create_task(self._drain())
 
     def make_ready(self, stream: Stream) -> None:
         """Queue a stream that has something to write; in the queue already is fine. [loop thread]"""
@@ -81,8 +81,10 @@ class Bridge:
 
     async def close(self) -> None:
         """End the task. [loop thread]"""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        task, self._task = self._task, None  # which keeps the stack that it was cancelled on, and so all of the server
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     def opened(self, stream: Stream) -> None:
         self.streams.add(stream)

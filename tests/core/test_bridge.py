@@ -48,11 +48,13 @@ def run(request):
 
         async def main():
             bridge = Bridge(loop, LoopHandle(loop), FakeWorkers(), Timers(loop), Limits())
+            task = bridge._task
             try:
                 return await scenario(bridge)
             finally:
                 await bridge.close()
-                assert bridge._task.cancelled()
+                assert bridge._task is None
+                assert task.cancelled()
 
         try:
             return loop.run_until_complete(asyncio.wait_for(main(), 20))
