@@ -44,16 +44,17 @@ class QuickTurns:
 
     def add(self, turn: Turn) -> bool:
         """Have a turn done at the end of this lap; False if it is for a worker to do. [loop thread]"""
-        if not turn.is_instant or not self._leadership.can_lend():
+        if not turn.is_instant or not (self._has_asked or self._ask()):
             return False
         self._waiting.append(turn)
-        if not self._has_asked:
-            self._ask()
         return True
 
-    def _ask(self) -> None:
-        self._has_asked = True
-        self._leadership.lend(self)
+    def _ask(self) -> bool:
+        """Ask for the leader, unless nobody would follow, or too many threads run callbacks already."""
+        self._has_asked = self._turns.places > 0 and self._leadership.can_lend()
+        if self._has_asked:
+            self._leadership.lend(self)
+        return self._has_asked
 
     def run(self, lead: Lead) -> None:
         """See `Loan`."""
@@ -72,8 +73,8 @@ class QuickTurns:
     def returned(self) -> None:
         """See `Loan`."""
         self._has_asked = False
-        if self._waiting:
-            self._ask()
+        if self._waiting and not self._ask():
+            self._give_away()
         self._turns.collect()
 
     def taken_over(self) -> None:
@@ -82,6 +83,10 @@ class QuickTurns:
         if stuck is not None:
             stuck.overstayed()
         self._has_asked = False
+        self._give_away()
+
+    def _give_away(self) -> None:
+        """Let workers do what waits."""
         rest = []
         with contextlib.suppress(IndexError):
             while True:  # one by one: the former leader may be taking one in this moment

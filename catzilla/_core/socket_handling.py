@@ -103,14 +103,15 @@ class SocketHandling(Turn):
             self.turns.notify(self._arrival)
         elif not self._busy:
             self.wake()
-        return not self._is_over(1)
+        limits = self.turns.limits
+        return len(inbox) <= limits.socket_inbox_messages and self.received - self.handled <= limits.socket_inbox_bytes
 
-    def _is_over(self, part: int) -> bool:
-        """Whether more waits than a `part` of what may."""
+    def _has_caught_up(self) -> bool:
+        """Whether no more waits than half of what may."""
         limits = self.turns.limits
         inbox = self.inbox
-        return self.received - self.handled > limits.socket_inbox_bytes // part or (
-            inbox is not None and len(inbox) > limits.socket_inbox_messages // part
+        return self.received - self.handled <= limits.socket_inbox_bytes // 2 and (
+            inbox is None or len(inbox) <= limits.socket_inbox_messages // 2
         )
 
     def ended(self) -> None:
@@ -134,7 +135,7 @@ class SocketHandling(Turn):
 
     def caught_up(self) -> None:
         """Have the client read again if the handler has caught up. [loop thread]"""
-        if not self._connection.is_reading and not self._is_over(2):
+        if not self._connection.is_reading and self._has_caught_up():
             self._connection.resume_reading()
 
     # On a worker, or on the thread that leads.
@@ -230,6 +231,6 @@ class SocketHandling(Turn):
         if inbox or connection.waits.interrupted is not None:
             arrival.notify_all()  # another thread may receive as well
         self.handled += len(message)
-        if not connection.is_reading and not self._is_over(2):
+        if not connection.is_reading and self._has_caught_up():
             self.turns.handle.post(self.caught_up)
         return message

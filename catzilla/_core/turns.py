@@ -113,7 +113,7 @@ class Turns:
         """Have a turn done. It is shown to the drains at the end of the loop's turn, for the reason that
         `Workers.submit` gives. [loop thread]"""
         self._out += 1
-        if self._quick is not None and self._places > 0 and self._quick.add(turn):
+        if self._quick is not None and self._quick.add(turn):
             return
         self._arrived.append(turn)
         if len(self._arrived) == 1:
@@ -127,7 +127,7 @@ class Turns:
         """Show turns that were submitted to the drains. [loop thread]"""
         for turn in turns:
             self._ready.put(turn)
-        if not self._drains and self._places > 0:
+        if not self._drains and self.places > 0:
             self._start(1)
         if not self._ticking:
             self._ticking = True
@@ -136,8 +136,8 @@ class Turns:
             self._loop.call_later(TICK, self._tick)
 
     @property
-    def _places(self) -> int:
-        """How many more threads may run callbacks. Those that were called away from the loop count."""
+    def places(self) -> int:
+        """How many more threads may run callbacks. Those that have lost the loop count. [loop thread]"""
         return self._max_drains - self._drains - (0 if self._quick is None else self._quick.astray)
 
     def _start(self, count: int) -> None:
@@ -153,7 +153,7 @@ class Turns:
             return
         reinforcement, waiting = self._reinforcement, self.waiting
         reinforcement.look()
-        places = min(waiting, self._places)
+        places = min(waiting, self.places)
         if self._finished == self._finished_at_tick:
             self._start(reinforcement.count(places))
         else:
@@ -219,7 +219,7 @@ class Turns:
         """A drain has ended. [loop thread]"""
         self._drains -= 1
         self.collect()
-        if self.waiting and not self._drains and self._places > 0:  # they came after it had looked
+        if self.waiting and not self._drains and self.places > 0:  # they came after it had looked
             self._start(1)
 
     def stop(self) -> None:

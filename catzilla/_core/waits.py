@@ -48,28 +48,23 @@ class Signal:
 class Waits:
     """Where the threads that serve one request wait, and how they are all interrupted.
 
-    `_interrupted` is written once, by the loop; `_conditions` is replaced as a whole by the waiting threads. A waiter
-    publishes its condition first and looks at `_interrupted` second, under the condition's lock; the interrupter sets
-    `_interrupted` first and reads `_conditions` second, and notifies under that lock. Whichever comes first, the waiter
+    `interrupted` is written once, by the loop; `_conditions` is replaced as a whole by the waiting threads. A waiter
+    publishes its condition first and looks at `interrupted` second, under the condition's lock; the interrupter sets
+    `interrupted` first and reads `_conditions` second, and notifies under that lock. Whichever comes first, the waiter
     either sees the flag or is notified. A `Signal` has no lock to hold, but keeps its token until somebody waits.
     """
 
-    __slots__ = ("_conditions", "_interrupted")
+    __slots__ = ("_conditions", "interrupted")
 
     def __init__(self) -> None:
         self._conditions: tuple[threading.Condition | Signal, ...] = ()
-        self._interrupted: Disconnected | None = None
-
-    @property
-    def interrupted(self) -> Disconnected | None:
-        """Why nothing here waits any more, or None. [any thread]"""
-        return self._interrupted
+        self.interrupted: Disconnected | None = None  # why nothing here waits any more; read by any thread
 
     def check(self) -> None:
         """Raise `Disconnected` if the client is gone or the server is stopping. [any thread]"""
-        if self._interrupted is not None:
+        if self.interrupted is not None:
             # A new one each time: an exception collects a traceback for every thread that raises it.
-            raise Disconnected(self._interrupted.code, self._interrupted.reason)
+            raise Disconnected(self.interrupted.code, self.interrupted.reason)
 
     def wait_for(
         self, condition: threading.Condition | Signal, predicate: Callable[[], object], timeout: float | None = None
@@ -98,7 +93,7 @@ class Waits:
         deadline = None if timeout is None else monotonic() + timeout
         with condition:
             while True:
-                is_over = self._interrupted is not None  # before the predicate: what came before the end is still taken
+                is_over = self.interrupted is not None  # before the predicate: what came before the end is still taken
                 if predicate():
                     return True
                 if is_over:
@@ -113,9 +108,9 @@ class Waits:
 
     def interrupt(self, error: Disconnected) -> None:
         """Wake every waiter with `error`, now and from now on. Calling twice keeps the first. [loop thread]"""
-        if self._interrupted is not None:
+        if self.interrupted is not None:
             return
-        self._interrupted = error
+        self.interrupted = error
         for condition in self._conditions:
             with condition:
                 condition.notify_all()

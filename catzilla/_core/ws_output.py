@@ -93,7 +93,8 @@ class WebSocketOutput(Wire):
         """Raise `Disconnected` if nothing can be sent or received any more. [any thread]"""
         if self.close_asked is not None:
             raise Disconnected(*self.close_asked)
-        self.waits.check()
+        if self.waits.interrupted is not None:
+            self.waits.check()
 
     def _admit(self, size: int) -> bool:
         """Count a packet that is about to be posted, if there is room for it. [any thread]"""
@@ -138,7 +139,7 @@ class WebSocketOutput(Wire):
         if self._outbox is not None or self.paused:
             self._hold(unpacked(burst, self.id))
         elif isinstance(burst, Packet):
-            self._write_packet(burst)
+            self._write_packets([burst])
         elif isinstance(burst, Batch) and not self.compresses and (whole := burst.whole_for(self.id)) is not None:
             # What every member of a room gets: the case that counts most, and the bytes are there already.
             self._services.messages_sent += len(burst.packets)
@@ -161,22 +162,21 @@ class WebSocketOutput(Wire):
             self._write_packets(packets[start:] if start else packets)
         return []
 
-    def _write_packet(self, packet: Packet) -> None:
-        buffers = self._compress([packet]) if self.compresses else packet.frame
-        self._write_buffers(buffers, 1, packet.size if packet.origin is None else 0)
-
     def _write_packets(self, packets: list[Packet]) -> None:
+        buffers: Sequence[bytes]
+        first = packets[0]
         if self.compresses:
             buffers = self._compress(packets)
+        elif len(packets) == 1:
+            buffers = first.frame
         else:
             buffers = [piece for packet in packets for piece in packet.frame]
-            if len(packets) > 1 and sum(map(len, buffers)) <= JOIN_BYTES:
+            if sum(map(len, buffers)) <= JOIN_BYTES:
                 buffers = [b"".join(buffers)]
-        self._write_buffers(buffers, len(packets), sum([each.size for each in packets if each.origin is None]))
-
-    def _write_buffers(self, buffers: Sequence[bytes], messages: int, sent: int) -> None:
-        """Write so many messages; `sent` of their bytes, with the packets' costs, are what a handler waits for."""
-        self._services.messages_sent += messages
+        sent = first.size if first.origin is None else 0
+        if len(packets) > 1:
+            sent = sum([packet.size for packet in packets if packet.origin is None])
+        self._services.messages_sent += len(packets)
         if self.write(buffers):
             self._took(sent)
         else:

@@ -132,7 +132,7 @@ def test_what_came_just_before_the_end_is_still_taken():
     def predicate() -> bool:
         if not inbox:
             inbox.append("the last words")
-            waits._interrupted = Disconnected()  # as the loop does, in the same turn
+            waits.interrupted = Disconnected()  # as the loop does, in the same turn
             return False
         return True
 
