@@ -24,7 +24,8 @@ LEADING = "catzilla-loop"
 @pytest.fixture
 def unhurried(monkeypatch):
     """A busy machine may stop any thread for a tick; here only what blocks is taken for what blocks."""
-    monkeypatch.setattr(leader_module, "TICK", 0.1)
+    for module in (leader_module, pace_module):
+        monkeypatch.setattr(module, "TICK", 0.1)
     monkeypatch.setattr(pace_module, "INSTANT", 60.0)
 
 
