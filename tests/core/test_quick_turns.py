@@ -176,6 +176,22 @@ def test_a_lap_has_an_end_and_the_rest_comes_in_the_next(stage, clock):
     assert stage.notes == list("abcde")
 
 
+def test_the_rest_of_a_lap_goes_to_workers_if_nobody_would_follow_in_the_next(stage, clock):
+    def long():
+        clock.now += LAP
+
+    for name in "ab":
+        job = stage.job(name)
+        job.during = long
+        job.wake()
+    stage.leadership.may_lend = False
+    stage.lap()
+    assert stage.notes == ["a"]
+    stage.work()
+    assert stage.notes == ["a", "b"]
+    assert stage.turns.is_idle
+
+
 def test_a_turn_that_raises_spares_the_others(stage, caplog):
     def fail():
         raise SystemExit("a fault of ours")
