@@ -243,17 +243,18 @@ class Leadership:
                     self._follower = None
 
     def _look_after_leader(self, lead: Lead) -> bool:
-        seen: tuple[Lead | None, int] | None = None  # at the last tick
+        seen: tuple[Lead | None, int] | None = None  # where the leader was when this thread looked last
         quiet = 0
         while not self._ended.is_set():
             self._sleeps = quiet >= QUIET_TICKS
             was_called = self._calls.wait(None if self._sleeps and not self._is_lent else TICK)
             leader = self._leader
             place = (leader, leader.moves if leader is not None else 0)
-            if self._is_lent and (self._has_resigned or place == seen) and self._take_over(lead, place):
+            has_stayed = place == seen and not was_called  # who is called has not waited for a whole tick
+            if self._is_lent and (self._has_resigned or has_stayed) and self._take_over(lead, place):
                 return True
-            quiet = quiet + 1 if place == seen else 0
-            seen = None if was_called else place  # who is called may look again before a tick is over
+            quiet = quiet + 1 if has_stayed else 0
+            seen = place
         return False
 
     def _take_over(self, lead: Lead, place: tuple[Lead | None, int]) -> bool:
