@@ -44,7 +44,8 @@ class QuickTurns:
 
     def add(self, turn: Turn) -> bool:
         """Have a turn done at the end of this lap; False if it is for a worker to do. [loop thread]"""
-        if not turn.is_instant or not (self._has_asked or self._ask()):
+        pace = turn.pace
+        if pace is None or not pace.is_instant or not (self._has_asked or self._ask()):
             return False
         self._waiting.append(turn)
         return True
@@ -80,8 +81,8 @@ class QuickTurns:
     def taken_over(self) -> None:
         """See `Loan`."""
         stuck = self._current
-        if stuck is not None:
-            stuck.overstayed()
+        if stuck is not None and stuck.pace is not None:
+            stuck.pace.overstayed()
         self._has_asked = False
         self._give_away()
 

@@ -83,15 +83,6 @@ class SocketHandling(Turn):
 
     # On the loop.
 
-    @property
-    def is_instant(self) -> bool:
-        """See `Turn`. Opening and closing prove nothing, so they are for workers. [loop thread]"""
-        return self._handler.pace.is_instant and self._opened and self._connection.ended is None
-
-    def overstayed(self) -> None:
-        """See `Turn`. [loop thread]"""
-        self._handler.pace.overstayed()
-
     def arrived(self, messages: list[str | bytes]) -> bool:
         """Take what has arrived; False if no more should, until the handler has caught up. [loop thread]"""
         inbox = self.inbox
@@ -116,6 +107,7 @@ class SocketHandling(Turn):
 
     def ended(self) -> None:
         """The connection has ended; what has arrived is still handled, unless it was us who closed. [loop thread]"""
+        self.pace = None  # that of messages; what comes now is the closing
         if not self._handler.is_linear:
             self.wake()
 
@@ -126,6 +118,8 @@ class SocketHandling(Turn):
             self._handler.release()
             return
         connection = self._connection
+        if self.pace is None and connection.ended is None:
+            self.pace = self._handler.pace  # the opening is over; what comes now are messages
         if self.inbox or connection.ended is not None:
             self.wake()
         else:

@@ -35,7 +35,7 @@ from catzilla._core.current import current
 from catzilla._core.leader import Leadership
 from catzilla._core.limits import Limits
 from catzilla._core.loop_handle import LoopHandle
-from catzilla._core.pace import Pace
+from catzilla._core.pace import CallbackPace, Pace
 from catzilla._core.quick_turns import QuickTurns
 from catzilla._core.reinforcement import TICK, Reinforcement
 from catzilla._core.waits import Signal
@@ -284,19 +284,12 @@ class Turns:
 class Turn:
     """Something with work now and then, done by one worker at a time. A subclass says what the work is."""
 
-    __slots__ = ("_busy", "turns")
+    __slots__ = ("_busy", "pace", "turns")
 
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
+        self.pace: CallbackPace | None = None  # of what the work is; None for what may take its time. The loop's
         self._busy = False
-
-    @property
-    def is_instant(self) -> bool:
-        """Whether the work will not take the thread that runs the loop longer than to call up another. [loop thread]"""
-        return False
-
-    def overstayed(self) -> None:
-        """It has taken that thread too long. [loop thread]"""
 
     def wake(self) -> None:
         """There is work, or there may be. [loop thread]"""

@@ -82,7 +82,8 @@ class WebSocketOutput(Wire):
         Raises `Disconnected` when the connection has ended, `SlowConsumer` when the client does not catch up within
         `send_timeout`.
         """
-        self.check_open()
+        if self.close_asked is not None or self.waits.interrupted is not None:
+            self.check_open()
         packet = Packet(opcode, payload, ()) if self.compresses else Packet(opcode, b"", frame(opcode, payload))
         if not self._admit(packet.size):
             self._wait_for_space(packet.size)
@@ -93,8 +94,7 @@ class WebSocketOutput(Wire):
         """Raise `Disconnected` if nothing can be sent or received any more. [any thread]"""
         if self.close_asked is not None:
             raise Disconnected(*self.close_asked)
-        if self.waits.interrupted is not None:
-            self.waits.check()
+        self.waits.check()
 
     def _admit(self, size: int) -> bool:
         """Count a packet that is about to be posted, if there is room for it. [any thread]"""

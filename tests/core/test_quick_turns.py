@@ -43,23 +43,24 @@ class FakeLeadership:
         self.loans.append(loan)
 
 
+class FakePace:
+    def __init__(self, instant):
+        self.is_instant = instant
+        self.overstays = 0
+
+    def overstayed(self):
+        self.overstays += 1
+        self.is_instant = False
+
+
 class Job(Turn):
     def __init__(self, turns, name, notes, *, instant=True, amount=1):
         super().__init__(turns)
         self.name = name
         self.notes = notes
-        self.instant = instant
+        self.pace = FakePace(instant)
         self.left = amount
         self.during = None
-        self.overstays = 0
-
-    @property
-    def is_instant(self):
-        return self.instant
-
-    def overstayed(self):
-        self.overstays += 1
-        self.instant = False
 
     def work(self):
         self.notes.append(self.name)
@@ -231,7 +232,7 @@ def test_what_was_not_begun_when_the_loop_is_taken_over_goes_to_workers(stage):
     stuck.during = meanwhile
     stage.taken.run(stage.leadership.lead)
     stage.taken.came_late()
-    assert (stuck.overstays, waiting.overstays) == (1, 0)
+    assert (stuck.pace.overstays, waiting.pace.overstays) == (1, 0)
     assert stage.notes == ["stuck", "waiting", "late"]
     stage.handle.run_all()
     assert stage.turns.is_idle, "and when it is through, the loop is told"
