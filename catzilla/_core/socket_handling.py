@@ -1,4 +1,4 @@
-"""From a connection's messages to its handler: in order, one at a time, on a worker.
+"""From a connection's messages to its handler: in order, one at a time, on a thread that `turns.py` finds for them.
 
 Two ways. A callback handler is a `Turn`: it holds a thread only while it has messages. A linear handler runs on a
 thread of its own from the opening to its return, and takes messages with `receive`.

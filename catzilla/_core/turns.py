@@ -17,8 +17,9 @@ A turn is never run by two threads, and needs no lock: the loop sets `_busy` whe
 it has been done, and makes it ready again if more has come meanwhile. Turns go to the drains and come back through a
 queue each, filled at one side and emptied at the other. All else is the loop's, but for what says so.
 
-Drains and linear handlers have budgets of their own. A linear handler over its budget is refused; turns over theirs
-wait in the order of arrival, while their sockets, whose inboxes fill up, are no longer read.
+Callbacks and linear handlers have budgets of their own. A linear handler over its budget is refused; turns over theirs
+wait in the order of arrival, while their sockets, whose inboxes fill up, are no longer read. The budget of callbacks
+counts drains, and threads that have lost the loop to a callback that blocks.
 """
 
 from __future__ import annotations
