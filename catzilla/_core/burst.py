@@ -21,13 +21,14 @@ class Batch:
     message begins another.
     """
 
-    __slots__ = ("_excluded", "_joined", "is_open", "packets", "size")
+    __slots__ = ("_excluded", "_joined", "is_open", "packets", "size", "whole")
 
     def __init__(self) -> None:
         self.packets: list[Packet] = []
         self.size = 0
         self.is_open = True
         self._joined: bytes | None = None  # all of it as it goes over an uncompressed wire, if that is not too much
+        self.whole: bytes | None = None  # the same, if it is for everybody, as most often; else ask `whole_for`
         self._excluded: dict[str, set[Packet]] | None = None  # by connection: what it does not get
 
     def add(self, packet: Packet, exclude: str | None) -> None:
@@ -53,6 +54,7 @@ class Batch:
         self.is_open = False
         if self.size <= JOINED_BYTES:
             self._joined = b"".join([piece for packet in self.packets for piece in packet.frame])
+            self.whole = self._joined if self._excluded is None else None
 
 
 Burst = Packet | Batch | list[Packet | Batch] | None

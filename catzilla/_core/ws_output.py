@@ -138,13 +138,17 @@ class WebSocketOutput(Wire):
             return
         if self._outbox is not None or self.paused:
             self._hold(unpacked(burst, self.id))
-        elif isinstance(burst, Packet):
-            self._write_packets([burst])
-        elif isinstance(burst, Batch) and not self.compresses and (whole := burst.whole_for(self.id)) is not None:
+        elif (
+            isinstance(burst, Batch)
+            and not self.compresses
+            and (whole := burst.whole or burst.whole_for(self.id)) is not None
+        ):
             # What every member of a room gets: the case that counts most, and the bytes are there already.
             self._services.messages_sent += len(burst.packets)
             if not self._closing:
                 self._transport.write(whole)
+        elif isinstance(burst, Packet):
+            self._write_packets([burst])
         elif left := self._write_bounded(unpacked(burst, self.id)):
             self._hold(left)
 

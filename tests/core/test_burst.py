@@ -47,6 +47,7 @@ def test_who_is_excluded_gets_the_rest():
     batch.add(packet("c"), "bob")
     batch.finish()
     assert [batch.whole_for(name) for name in ("alice", "bob", "carol")] == [None, None, b"abc"]
+    assert batch.whole is None, "it is not for everybody"
     assert [texts(batch, name) for name in ("alice", "bob", "carol")] == [["b", "c"], ["a", "b"], ["a", "b", "c"]]
 
 
@@ -55,10 +56,10 @@ def test_what_is_finished_is_joined_unless_it_is_too_much():
     for each in (packet("a"), Packet(1, b"", [b"head", b"payload"])):
         small.add(each, None)
     small.finish()
-    assert small.whole_for("anybody") == b"aheadpayload"
+    assert small.whole == small.whole_for("anybody") == b"aheadpayload"
     for _ in range(JOINED_BYTES // PACKET_COST + 1):
         large.add(packet("x"), None)
     large.finish()
-    assert large.whole_for("anybody") is None
+    assert large.whole is large.whole_for("anybody") is None
     assert not small.is_open
     assert not large.is_open
