@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from catzilla._core.pace import CallbackPace
 from catzilla.errors import RouteError
 from catzilla.handlers import (
     BoundHandler,
@@ -21,7 +20,7 @@ from catzilla.handlers import (
     is_request,
     refuse_unusable,
 )
-from catzilla.socket_handlers import CallbackHandler, LinearHandler, MakeHandler, ReturnWarning
+from catzilla.socket_handlers import CallbackHandler, LinearHandler, MakeHandler, SocketPlan
 
 FOREIGN_CALLBACKS = {"on_connect": "on_open", "on_disconnect": "on_close", "on_receive": "on_message"}
 CALLBACKS = {"on_open": 0, "on_message": 1, "on_close": 2}  # and how many arguments follow the WebSocket
@@ -49,8 +48,8 @@ def bind_socket_handler(target: Any, names: Collection[str], path: str, *, produ
     name = handler_name(target)
     if inspect.isgeneratorfunction(target):
         raise RouteError(f"handler {name} (path {path!r}) yields: a WebSocket handler sends with ws.send(...)")
-    call, warn, pace = _bind_linear(target, names, path), ReturnWarning(name), CallbackPace()
-    return lambda ws: LinearHandler(ws, name, production, warn, pace, call)
+    call, plan = _bind_linear(target, names, path), SocketPlan(name, production)
+    return lambda ws: LinearHandler(ws, plan, call)
 
 
 def _bind_linear(target: Callable[..., Any], names: Collection[str], path: str) -> BoundHandler:
@@ -125,8 +124,8 @@ def _bind_class(target: type, names: Collection[str], path: str, production: boo
     except ValueError:  # a signature that cannot be told
         pass
     takes = {callback: _parameters(target, callback, name, names, path) for callback in present}
-    warn, pace = ReturnWarning(name), CallbackPace()
-    return lambda ws: CallbackHandler(ws, name, production, warn, pace, target, takes)
+    plan = SocketPlan(name, production)
+    return lambda ws: CallbackHandler(ws, plan, target, takes)
 
 
 def _refuse_unknown_callbacks(target: type, name: str, path: str) -> None:

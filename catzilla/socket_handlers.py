@@ -47,20 +47,39 @@ class ReturnWarning:
             )
 
 
+class SocketPlan:
+    """What all connections of one route share. Read by any thread, but for what says so itself."""
+
+    __slots__ = ("name", "pace", "production", "warn")
+
+    def __init__(self, name: str, production: bool) -> None:
+        self.name = name  # of its handler
+        self.production = production
+        self.warn = ReturnWarning(name)
+        self.pace = CallbackPace()
+
+
 class Handler:
     """What both kinds have in common. See `_core.upgrade.SocketHandler`."""
 
-    __slots__ = ("_production", "_warn", "entering", "name", "pace", "ws")
+    __slots__ = ("_plan", "entering", "ws")
 
     is_linear = False
 
-    def __init__(self, ws: WebSocket, name: str, production: bool, warn: ReturnWarning, pace: CallbackPace) -> None:
+    def __init__(self, ws: WebSocket, plan: SocketPlan) -> None:
         self.ws = ws
-        self.name = name
-        self.pace = pace
         self.entering: Callable[[WebSocketConnection, Fanout], object] | None = None  # what the opening brings with it
-        self._production = production
-        self._warn = warn
+        self._plan = plan
+
+    @property
+    def name(self) -> str:
+        """See `_core.upgrade.SocketHandler`. [any thread]"""
+        return self._plan.name
+
+    @property
+    def pace(self) -> CallbackPace:
+        """See `_core.upgrade.SocketHandler`. [any thread]"""
+        return self._plan.pace
 
     def bind(self, connection: WebSocketConnection) -> None:
         """The connection is open. [loop thread]"""
@@ -95,7 +114,7 @@ class Handler:
             return known
         outcome = "" if self.ws.closed else "; closed with 1011"
         logger.error("handler=%s websocket=%s failed%s", self.name, self.ws.id, outcome, exc_info=error)
-        reason = "" if self._production else f"{type(error).__name__}: {error}"
+        reason = "" if self._plan.production else f"{type(error).__name__}: {error}"
         return codes.INTERNAL_ERROR, _cut(reason)
 
 
@@ -106,23 +125,15 @@ class LinearHandler(Handler):
 
     is_linear = True
 
-    def __init__(
-        self,
-        ws: WebSocket,
-        name: str,
-        production: bool,
-        warn: ReturnWarning,
-        pace: CallbackPace,
-        call: BoundHandler,
-    ) -> None:
-        super().__init__(ws, name, production, warn, pace)
+    def __init__(self, ws: WebSocket, plan: SocketPlan, call: BoundHandler) -> None:
+        super().__init__(ws, plan)
         self._call = call
 
     def opened(self) -> None:
         """Run it. [worker thread]"""
         returned = self._call(self.ws, self.ws.path_params)
         if returned is not None:
-            self._warn(returned)
+            self._plan.warn(returned)
 
     def received(self, message: str | bytes) -> None:
         raise AssertionError("a linear handler receives by itself")
@@ -136,17 +147,8 @@ class CallbackHandler(Handler):
 
     __slots__ = ("_instance", "_on_message", "_takes", "_target")
 
-    def __init__(
-        self,
-        ws: WebSocket,
-        name: str,
-        production: bool,
-        warn: ReturnWarning,
-        pace: CallbackPace,
-        target: type,
-        takes: dict[str, tuple[str, ...]],
-    ) -> None:
-        super().__init__(ws, name, production, warn, pace)
+    def __init__(self, ws: WebSocket, plan: SocketPlan, target: type, takes: dict[str, tuple[str, ...]]) -> None:
+        super().__init__(ws, plan)
         self._target = target
         self._takes = takes
         self._instance: Any = None
@@ -165,7 +167,7 @@ class CallbackHandler(Handler):
         if self._on_message is not None:
             returned = self._on_message(self.ws, message)
             if returned is not None:
-                self._warn(returned, "on_message")
+                self._plan.warn(returned, "on_message")
 
     def ended(self, code: int, reason: str) -> None:
         """See `_core.upgrade.SocketHandler`. [worker thread]"""
@@ -180,7 +182,7 @@ class CallbackHandler(Handler):
     def _call(self, callback: str, *arguments: Any) -> None:
         returned = self._bound(callback)(*arguments)
         if returned is not None:
-            self._warn(returned, callback)
+            self._plan.warn(returned, callback)
 
     def _bound(self, callback: str) -> Callable[..., Any]:
         method = getattr(self._instance, callback)

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 class SocketHandler(Protocol):
     """The handler of one connection, bound to it. What it raises is turned into a close code by `failed`."""
 
-    name: str
-    pace: CallbackPace  # of its route
     is_linear: bool  # it runs in `opened` for as long as it likes, on a thread of its own, and receives by itself
+
+    @property
+    def name(self) -> str:
+        """What log lines call it. [any thread]"""
+
+    @property
+    def pace(self) -> CallbackPace:
+        """That of its route. [any thread]"""
 
     def bind(self, connection: WebSocketConnection) -> None:
         """The connection is open; nothing else is called before. [loop thread]"""
