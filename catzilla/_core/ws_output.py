@@ -82,8 +82,7 @@ class WebSocketOutput(Wire):
         Raises `Disconnected` when the connection has ended, `SlowConsumer` when the client does not catch up within
         `send_timeout`.
         """
-        if self.close_asked is not None or self.waits.interrupted is not None:
-            self.check_open()
+        self.check_open()
         packet = Packet(opcode, payload, ()) if self.compresses else Packet(opcode, b"", frame(opcode, payload))
         if not self._admit(packet.size):
             self._wait_for_space(packet.size)
@@ -168,18 +167,15 @@ class WebSocketOutput(Wire):
 
     def _write_packets(self, packets: list[Packet]) -> None:
         buffers: Sequence[bytes]
-        first = packets[0]
         if self.compresses:
             buffers = self._compress(packets)
         elif len(packets) == 1:
-            buffers = first.frame
+            buffers = packets[0].frame
         else:
             buffers = [piece for packet in packets for piece in packet.frame]
             if sum(map(len, buffers)) <= JOIN_BYTES:
                 buffers = [b"".join(buffers)]
-        sent = first.size if first.origin is None else 0
-        if len(packets) > 1:
-            sent = sum([packet.size for packet in packets if packet.origin is None])
+        sent = sum([packet.size for packet in packets if packet.origin is None])
         self._services.messages_sent += len(packets)
         if self.write(buffers):
             self._took(sent)
