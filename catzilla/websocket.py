@@ -87,7 +87,9 @@ class WebSocket:
         """
         if isinstance(message, str):
             self._connection.send(TEXT, message.encode())
-        elif isinstance(message, (bytes, bytearray, memoryview)):
+        elif isinstance(message, bytes):
+            self._connection.send(BINARY, message)
+        elif isinstance(message, (bytearray, memoryview)):
             self._connection.send(BINARY, bytes(message))
         else:
             raise TypeError(f"send() takes str or bytes, not {type(message).__name__}: write send_json(...) for JSON")

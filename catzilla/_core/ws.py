@@ -12,6 +12,7 @@ from __future__ import annotations
 import codecs
 import logging
 from collections.abc import Generator
+from struct import Struct
 from typing import Any
 
 from websockets.exceptions import PayloadTooBig
@@ -43,6 +44,9 @@ _WHOLE_TEXT = 0x80 | TEXT  # the first byte of a message in one frame: final, no
 _WHOLE_BINARY = 0x80 | BINARY
 _MEDIUM, _LONG = 0x80 | 126, 0x80 | 127  # the second byte: masked, and 2 or 8 bytes of length follow
 
+_head = Struct(">BBH").unpack_from  # whether or not the last two bytes are a length
+_short_head, _medium_head, _long_head = Struct(">BB").pack, Struct(">BBH").pack, Struct(">BBQ").pack
+
 _logger = logging.getLogger("catzilla.frames")
 
 
@@ -53,12 +57,12 @@ def frame(opcode: int, payload: bytes) -> list[bytes]:
     """
     length = len(payload)
     if length < 126:
-        return [bytes((0x80 | opcode, length)) + payload]
+        return [_short_head(0x80 | opcode, length) + payload]
     if length < COPY_BELOW:
-        return [bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big") + payload]
+        return [_medium_head(0x80 | opcode, 126, length) + payload]
     if length < 65536:
-        return [bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big"), payload]
-    return [bytes((0x80 | opcode, 127)) + length.to_bytes(8, "big"), payload]
+        return [_medium_head(0x80 | opcode, 126, length), payload]
+    return [_long_head(0x80 | opcode, 127, length), payload]
 
 
 class Received(StreamReader):
@@ -123,26 +127,29 @@ class Received(StreamReader):
         self.budget -= 1
         return False
 
-    def take_messages(self, max_bytes: int, messages: list[str | bytes]) -> bool:
-        """Move the messages that lie there as one whole frame each to `messages`; True if the parser is not needed now.
+    def take_messages(self, data: bytes | bytearray, max_bytes: int, messages: list[str | bytes]) -> bool:
+        """Feed `data`, and move the messages that then lie there as one whole frame each to `messages`.
 
-        To be called only `between_frames`, where neither an extension nor an unfinished message has a say. Stops at
-        whatever is not so plain: control frames, fragments, what is too large and all that is malformed is the
-        parser's, which finds it untouched. One that has begun to arrive is left until it is whole.
+        True if the parser is not needed now. To be called only `between_frames`, where neither an extension nor an
+        unfinished message has a say. Stops at whatever is not so plain: control frames, fragments, what is too large
+        and all that is malformed is the parser's, which finds it untouched. One that has begun to arrive is left until
+        it is whole.
         """
-        data, start = self._data, self._position
-        size = len(data)
-        while self.budget and size - start > 6:  # a head with its mask, and one byte more: an empty message is rare
-            opcode, length = data[start], data[start + 1]
+        start = 0
+        if self._position < len(self._data):
+            self.feed_data(data)
+            data, start = self._data, self._position
+        size, budget = len(data), self.budget
+        while budget and size - start > 6:  # a head with its mask, and one byte more: an empty message is rare
+            opcode, code, length = _head(data, start)
             if opcode != _WHOLE_TEXT and opcode != _WHOLE_BINARY:
                 break
-            if 0x80 <= length < _MEDIUM:
-                length -= 0x80
+            if 0x80 <= code < _MEDIUM:
+                length = code - 0x80
                 body = start + 6
-            elif length == _MEDIUM:
-                length = data[start + 2] << 8 | data[start + 3]
+            elif code == _MEDIUM:
                 body = start + 8
-            elif length == _LONG:
+            elif code == _LONG:
                 length = int.from_bytes(data[start + 2 : start + 10], "big")  # or of fewer bytes, and then not whole
                 body = start + 14
             else:
@@ -151,19 +158,28 @@ class Received(StreamReader):
             if length > max_bytes:
                 break
             if end > size:
-                self._position = start
+                self._keep(data, start)
                 return True
-            message = apply_mask(
-                data[body:end] if length < VIEW_FROM else memoryview(data)[body:end], data[body - 4 : body]
-            )
+            masked = data[body:end] if length < VIEW_FROM else memoryview(data)[body:end]
+            message = apply_mask(masked, data[body - 4 : body])
             try:
                 messages.append(message.decode() if opcode == _WHOLE_TEXT else message)
             except UnicodeDecodeError:
                 break
             start = end
-            self.budget -= 1
-        self._advance(start)
-        return start == size
+            budget -= 1
+        self.budget = budget
+        if start < size:
+            self._keep(data, start)
+            return False
+        self._data, self._position = b"", 0
+        return True
+
+    def _keep(self, data: bytes | bytearray, position: int) -> None:
+        """Keep what was not handed out of what was fed."""
+        if data is not self._data:
+            self._data = bytes(data)
+        self._position = position
 
     def discard(self) -> None:
         """See `StreamReader`."""
@@ -202,10 +218,10 @@ class Frames(ServerProtocol):
         """
         reader = self.reader
         reader.budget = self._frames_a_turn
-        reader.feed_data(data)
         # On a connection that compresses or is closing, or in the middle of a message, no frame is a message by itself.
-        is_plain = reader.between_frames and self._parts is None and not self.extensions and self._state is OPEN
-        if is_plain and reader.take_messages(self._max_message_bytes, self.messages):
+        if not (reader.between_frames and self._parts is None and not self.extensions and self._state is OPEN):
+            reader.feed_data(data)
+        elif reader.take_messages(data, self._max_message_bytes, self.messages):
             return True
         next(self.parser)
         return False

@@ -92,8 +92,8 @@ class WebSocketConnection(WebSocketOutput):
         self._heard = True
         frames = self._frames
         is_all = frames.receive(data)
-        if frames.messages:
-            messages, frames.messages = frames.messages, []
+        if messages := frames.messages:
+            frames.messages = []
             self._take_messages(messages)
         if is_all:
             return
