@@ -58,17 +58,41 @@ class Loan(Protocol):
 class Lead:
     """One thread as the leader."""
 
-    __slots__ = ("_leadership", "leads", "moves", "thread")
+    __slots__ = ("_taken_back_at", "_leadership", "is_back", "leads", "moves", "thread")
 
     def __init__(self, leadership: Leadership) -> None:
         self._leadership = leadership
         self.thread = threading.current_thread()
         self.leads = False  # read by any thread
         self.moves = 0  # this thread's; goes up whenever it is lent, and whenever a part of the loan is done
+        self.is_back = False  # this thread's; it is lent, and does something of the loop's all the same
+        self._taken_back_at = 0
+
+    def take_back(self) -> bool:
+        """Be the loop thread for a moment in the middle of a loan, until `lend_again`; once in each part of it.
+
+        False if that has been, or if the loop is another thread's by now. What is done then must not block.
+
+        [the thread itself, while it is lent]
+        """
+        if self._taken_back_at == self.moves:
+            return False
+        self._taken_back_at = self.moves
+        # We say first that we are back and then look whether we lead; who takes over does it the other way round, so
+        # one of us sees the other.
+        self.is_back = True
+        if self.leads:
+            return True
+        self.is_back = False
+        return False
+
+    def lend_again(self) -> None:
+        """The loop rests again. [the thread itself]"""
+        self.is_back = False
 
     def resign(self) -> None:
         """This thread is about to wait, and the loop must not. [the thread itself]"""
-        current.about_to_block = None
+        current.lead = None
         self._leadership.resigned(self)
 
 
@@ -201,17 +225,18 @@ class Leadership:
         self._is_lent = True
         if self._sleeps:
             self._calls.notify_all()
-        current.about_to_block = lead.resign
+        current.lead = lead
         try:
             loan.run(lead)
         except BaseException as error:  # a loan answers for its own failures; this is a fault of ours
             _complain("a loan failed: loan=%r", loan, error)
-        current.about_to_block = None
+        current.lead = None
         if os.getpid() != self._process:
             os._exit(1)  # user code has forked, and the child has come back: the loop and its sockets are not its
         with self._lock:
             if lead.leads:
                 self._is_lent = self._has_resigned = False
+                self._handle.release()
             else:
                 self._deposed.discard(lead.thread)
                 self._came_back.notify_all()
@@ -263,11 +288,16 @@ class Leadership:
             leader = self._leader
             if leader is None or not self._is_lent or not (self._has_resigned or (leader, leader.moves) == place):
                 return False
+            leader.leads = False
+            if leader.is_back:  # see `Lead.take_back`
+                leader.leads = True
+                return False
+            lead.leads = True
             self._deposed.add(leader.thread)
-            leader.leads, lead.leads = False, True
             self._leader = lead
             self._follower = None
             self._is_lent = self._has_resigned = self._sleeps = False
+        self._handle.release()
         if self._lent_to is not None:
             _tell(self._lent_to.taken_over)
         return True

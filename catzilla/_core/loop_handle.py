@@ -26,42 +26,49 @@ logger = logging.getLogger("catzilla")
 class LoopHandle:
     """A queue into the loop that wakes it once a burst.
 
-    `_entries` is appended to by any thread and taken from by the loop; `_woken` says that `_run` will be called anyway,
+    `posted` is appended to by any thread and taken from by the loop; `_woken` says that `_run` will be called anyway,
     because a wake-up is under way or because the loop is held and about to go on.
     The poster appends first and looks at `_woken` second; the loop clears `_woken` first and takes second. So when a
     poster sees `_woken` set, the loop has not begun to take yet and will find the entry; when it sees it clear it
     wakes the loop, at worst once too often. The reverse order on either side would lose a wake-up.
     """
 
-    __slots__ = ("_entries", "_loop", "_woken")
+    __slots__ = ("_holds", "_loop", "_woken", "posted")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._entries: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self.posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._woken = False
+        self._holds = False  # set by the loop's thread, as is `hold` about `_woken`
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
         """Have `callback(*args)` called on the loop, in the order of posting. Never blocks. [any thread]
 
         After the loop has closed the call is dropped: there is no connection left that it could concern.
         """
-        self._entries.append((callback, args))
+        self.posted.append((callback, args))
         if not self._woken:
             self._woken = True
             try:
                 self._loop.call_soon_threadsafe(self._run)
             except RuntimeError:  # the loop is closed
                 self._woken = False
-                self._entries.clear()
+                self.posted.clear()
 
     def hold(self) -> None:
-        """Have what is posted from now on wait for the loop's next lap, which is not waked for it.
+        """The loop rests: have what is posted from now on wait for `release`.
 
         [the thread that leads, while the loop does not run]
         """
-        if not self._woken:
-            self._woken = True
-            self._loop.call_soon(self._run)
+        self._holds, self._woken = not self._woken, True
+
+    def release(self) -> None:
+        """The loop goes on. [the thread that leads, while the loop does not run]"""
+        if self._holds:
+            self._holds = self._woken = False
+            if self.posted:  # looked at second, as `_run` does
+                self._woken = True
+                self._loop.call_soon(self._run)
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """`function(*args)` as the loop computes it, behind everything this thread has posted. [any other thread]
@@ -80,7 +87,7 @@ class LoopHandle:
     def _run(self) -> None:
         """Take everything that is there now, and no more: what callbacks post runs in the next turn."""
         self._woken = False
-        entries = self._entries
+        entries = self.posted
         for _ in range(len(entries)):
             callback, args = entries.popleft()
             try:

@@ -3,15 +3,14 @@
 Two ways. A callback handler is a `Turn`: it holds a thread only while it has messages. A linear handler runs on a
 thread of its own from the opening to its return, and takes messages with `receive`.
 
-Who owns what. The loop appends to `inbox` and counts `received`; the handler's thread takes from its left and counts
-`handled`; a deque's two ends are safe to use from two threads. Everything else is the loop's, but for `_opened` and
-`_closed`, which belong to the turn while it is busy.
+Who owns what. The loop appends to `inbox` and counts `received`; the handler's thread takes the first out of it and
+counts `handled`; each of these is one operation of a list, so two threads may do both. Everything else is the loop's,
+but for `_opened` and `_closed`, which belong to the turn while it is busy.
 """
 
 from __future__ import annotations
 
 import contextvars
-from collections import deque
 from typing import TYPE_CHECKING
 
 from catzilla._core.clock import monotonic
@@ -38,6 +37,7 @@ class SocketHandling(Turn):
         "_context",
         "_handler",
         "_opened",
+        "_pace",
         "handled",
         "inbox",
         "received",
@@ -53,8 +53,9 @@ class SocketHandling(Turn):
         super().__init__(turns)
         self._connection = connection
         self._handler = handler
+        self._pace = handler.pace
         self._context = context or contextvars.copy_context()
-        self.inbox: deque[str | bytes] | None = None  # none while there is nothing
+        self.inbox: list[str | bytes] | None = None  # none while there is nothing; short, so a list will do
         self.received = 0  # bytes, or characters
         self.handled = 0
         self._opened = False  # the handler was called
@@ -75,7 +76,7 @@ class SocketHandling(Turn):
         if not self.turns.has_place:
             return False
         self._handler.bind(self._connection)
-        self.inbox = deque()
+        self.inbox = []
         self._arrival = Signal()
         self._connection.waits.watch(self._arrival)
         self.turns.start_linear(self._run_linear)
@@ -84,17 +85,22 @@ class SocketHandling(Turn):
     # On the loop.
 
     def arrived(self, messages: list[str | bytes]) -> bool:
-        """Take what has arrived; False if no more should, until the handler has caught up. [loop thread]"""
+        """Take what has arrived; False if no more should, until the handler has caught up. [loop thread]
+
+        `messages` is given away.
+        """
+        self.received += len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
         inbox = self.inbox
         if inbox is None:
-            inbox = self.inbox = deque()
-        self.received += len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
-        inbox.extend(messages)
+            inbox = self.inbox = messages
+        else:
+            inbox.extend(messages)
+        turns = self.turns
         if self._arrival is not None:
-            self.turns.notify(self._arrival)
-        elif not self._busy:
+            turns.notify(self._arrival)
+        else:
             self.wake()
-        limits = self.turns.limits
+        limits = turns.limits
         return len(inbox) <= limits.socket_inbox_messages and self.received - self.handled <= limits.socket_inbox_bytes
 
     def _has_caught_up(self) -> bool:
@@ -119,7 +125,7 @@ class SocketHandling(Turn):
             return
         connection = self._connection
         if self.pace is None and connection.ended is None:
-            self.pace = self._handler.pace  # the opening is over; what comes now are messages
+            self.pace = self._pace  # the opening is over; what comes now are messages
         if self.inbox or connection.ended is not None:
             self.wake()
         else:
@@ -140,37 +146,38 @@ class SocketHandling(Turn):
         self._context.run(self._work)
 
     def _work(self) -> None:
-        connection, handler = self._connection, self._handler
-        has_ended = connection.ended is not None  # before the inbox is looked at: what came before is in it
+        has_ended = self._connection.ended is not None  # before the inbox is looked at: what came before is in it
         try:
             if not self._opened:
                 self._opened = True
-                handler.opened()
-            is_empty = self._handle_messages()
+                self._handler.opened()
+            self._handle_messages()
         except BaseException as error:
-            is_empty = True
             self._fail(error)
-        if not has_ended or not is_empty or self._closed:
-            return
-        if current.about_to_block is not None:
+        if has_ended and not self.inbox and not self._closed:
+            self._close()
+
+    def _close(self) -> None:
+        """Nothing more will come: tell the handler."""
+        if current.lead is not None:
             return  # it has ended since this was found to be instant: the loop waits for us, so a worker is to close
         self._closed = True
         try:
-            handler.ended(*(connection.ended or (NORMAL, "")))
+            self._handler.ended(*(self._connection.ended or (NORMAL, "")))
         except BaseException as error:
-            handler.failed(error)
+            self._handler.failed(error)
 
-    def _handle_messages(self) -> bool:
-        """Handle what is there, but not for ever; True if nothing is left that should be handled."""
+    def _handle_messages(self) -> None:
+        """Handle what is there, but not for ever."""
         connection, received, inbox = self._connection, self._handler.received, self.inbox
         count = 0
         began = now = monotonic()
         try:
-            while inbox and now - began < TURN:
+            while inbox and now < began + TURN:
                 if connection.close_asked is not None:
                     inbox.clear()
                     break
-                message = inbox.popleft()
+                message = inbox.pop(0)
                 count += 1
                 try:
                     received(message)
@@ -179,8 +186,7 @@ class SocketHandling(Turn):
                     now = monotonic()
         finally:
             if count:
-                self._handler.pace.record(now - began, count)
-        return not inbox
+                self._pace.record(now - began, count)
 
     def _run_linear(self) -> None:
         current.waits = self._connection.waits
@@ -216,7 +222,7 @@ class SocketHandling(Turn):
             raise Disconnected(*connection.close_asked)
         while True:
             try:
-                message = inbox.popleft()
+                message = inbox.pop(0)
             except IndexError:
                 if not connection.waits.wait_watched(arrival, inbox.__len__, timeout):
                     raise TimeoutError(f"no message within {timeout:g} s") from None

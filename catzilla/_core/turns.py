@@ -13,7 +13,7 @@ since the last tick, or where the process was idle meanwhile (`reinforcement.py`
 by a tick and the start of a thread, and no more. Of the drains that find nothing left one stays, the *keeper*, and the
 others end.
 
-A turn is never run by two threads, and needs no lock: the loop sets `_busy` when it becomes ready and clears it when
+A turn is never run by two threads, and needs no lock: the loop sets `is_busy` when it becomes ready and clears it when
 it has been done, and makes it ready again if more has come meanwhile. Turns go to the drains and come back through a
 queue each, filled at one side and emptied at the other. All else is the loop's, but for what says so.
 
@@ -168,8 +168,10 @@ class Turns:
         """Take back the turns that are done. [loop thread]"""
         done = self._done
         while done:
+            turn = done.popleft()
             self._out -= 1
-            done.popleft().come_back()
+            turn.is_busy = False
+            turn.worked()
         self._check_idle()
 
     # On workers.
@@ -285,23 +287,18 @@ class Turns:
 class Turn:
     """Something with work now and then, done by one worker at a time. A subclass says what the work is."""
 
-    __slots__ = ("_busy", "pace", "turns")
+    __slots__ = ("is_busy", "pace", "turns")
 
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
         self.pace: CallbackPace | None = None  # of what the work is; None for what may take its time. The loop's
-        self._busy = False
+        self.is_busy = False  # it is ready, or being done
 
     def wake(self) -> None:
         """There is work, or there may be. [loop thread]"""
-        if not self._busy:
-            self._busy = True
+        if not self.is_busy:
+            self.is_busy = True
             self.turns.submit(self)
-
-    def come_back(self) -> None:
-        """The work is done. [loop thread]"""
-        self._busy = False
-        self.worked()
 
     def work(self) -> None:
         """Do what there is; must not raise. [worker thread, or the one that leads]"""

@@ -102,8 +102,8 @@ class Waits:
                 left = None if deadline is None else deadline - monotonic()
                 if left is not None and left <= 0:
                     return False
-                if current.about_to_block is not None:
-                    current.about_to_block()
+                if current.lead is not None:
+                    current.lead.resign()
                 condition.wait(left)
 
     def interrupt(self, error: Disconnected) -> None:

@@ -19,6 +19,7 @@ from catzilla._core.loop_handle import LoopHandle
 from catzilla._core.reinforcement import TICK
 from catzilla._core.server import new_event_loop
 from catzilla._core.waits import Waits
+from tests.core.fakes import FakeLoop
 from tests.promises.helpers import PATIENCE, eventually
 
 
@@ -248,7 +249,7 @@ def test_who_has_resigned_may_come_back_before_anybody_has_noticed(stage):
     def work(lead):
         lead.resign()
         assert noticed.is_set()
-        assert current.about_to_block is None
+        assert current.lead is None
 
     stage.lend(Loan()).settled.wait(PATIENCE)
     eventually(lambda: stage.leadership._sleeps, "the follower waits for a call")
@@ -307,6 +308,100 @@ def test_what_was_posted_by_who_was_replaced_is_done_by_the_other(stage, gate):
     stage.lend(Loan(work))
     eventually(lambda: seen, "it is done while its thread is held up")
     assert seen != [stage.first]
+
+
+def test_the_thread_that_is_lent_may_take_the_loop_back_for_a_moment_once_in_each_part(stage):
+    seen = []
+
+    def work(lead):
+        for _ in range(3):
+            seen.append([lead.take_back(), lead.is_back, lead.lend_again(), lead.is_back, lead.take_back()])
+            lead.moves += 1
+
+    loan = stage.lend(Loan(work))
+    assert loan.settled.wait(PATIENCE)
+    assert seen == 3 * [[True, True, None, False, False]]
+    assert loan.notes == ["run", "returned"]
+
+
+def test_who_has_lost_the_loop_does_not_take_it_back(stage, gate):
+    seen = []
+    loan = stage.lend(Loan(lambda lead: (gate.wait(PATIENCE), seen.append((lead.take_back(), lead.is_back)))))
+    assert loan.settled.wait(PATIENCE)
+    gate.set()
+    assert loan.ran.wait(PATIENCE)
+    assert seen == [(False, False)]
+
+
+def test_the_loop_is_not_taken_over_from_who_has_taken_it_back(stage, gate):
+    """However long that takes; and once it is lent again, it is."""
+    refused, lent_again = threading.Event(), threading.Event()
+    taking_over = stage.leadership._take_over
+
+    def take_over(lead, place):
+        has_taken = taking_over(lead, place)
+        if not has_taken:
+            refused.set()
+        return has_taken
+
+    stage.leadership._take_over = take_over
+
+    def work(lead):
+        assert lead.take_back()
+        assert refused.wait(PATIENCE)
+        assert lead.leads, "it has lost nothing"
+        lead.lend_again()
+        lent_again.set()
+        gate.wait(PATIENCE)
+
+    loan = stage.lend(Loan(work))
+    assert loan.settled.wait(PATIENCE)
+    assert lent_again.is_set()
+    assert loan.notes == ["run", "taken over"]
+
+
+class Interrupted(leader_module.Lead):
+    """Lets the other side come when one looks at what it has said."""
+
+    __slots__ = ("_is_back", "_leads", "interrupt")
+
+    def __init__(self, leadership):
+        self.interrupt = None
+        super().__init__(leadership)
+
+    def _look(self, value):
+        interrupt, self.interrupt = self.interrupt, None
+        if interrupt is not None:
+            interrupt()
+        return value
+
+    leads = property(lambda self: self._look(self._leads), lambda self, value: setattr(self, "_leads", value))
+    is_back = property(lambda self: self._look(self._is_back), lambda self, value: setattr(self, "_is_back", value))
+
+
+def lent():
+    """A leader that is lent, and who follows it; nothing runs."""
+    leadership = Leadership(FakeLoop(), LoopHandle(FakeLoop()))
+    leader, follower = Interrupted(leadership), leader_module.Lead(leadership)
+    leadership._leader, leader.leads, leader.moves, leadership._is_lent = leader, True, 1, True
+    return leadership, leader, follower
+
+
+def test_who_takes_the_loop_back_while_the_follower_takes_it_over_does_not_get_it():
+    leadership, leader, follower = lent()
+    got = []
+    leader.interrupt = lambda: got.append(leader.take_back())  # when the follower looks whether the leader is back
+    assert leadership._take_over(follower, (leader, 1))
+    assert (got, leader.leads, leader.is_back, follower.leads) == ([False], False, False, True)
+
+
+def test_who_takes_the_loop_over_while_the_leader_takes_it_back_does_not_get_it():
+    leadership, leader, follower = lent()
+    got = []
+    leader.interrupt = lambda: got.append(leadership._take_over(follower, (leader, 1)))  # when the leader looks
+    leader.take_back()
+    assert (got, leader.is_back, follower.leads) == ([False], leader.leads, False)
+    assert leader.leads, "and it leads on, whatever it has seen"
 
 
 def test_a_loan_that_fails_is_told_and_the_loop_goes_on(stage, caplog):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 
 import pytest
 
@@ -41,8 +41,8 @@ def test_what_is_posted_while_the_loop_is_held_does_not_wake_it_and_runs_in_its_
     handle = LoopHandle(loop)
     handle.hold()
     handle.post(seen.append, 1)
-    handle.hold()
     handle.post(seen.append, 2)
+    handle.release()
     assert (loop.wakeups, seen) == (0, [])
     loop.turn()
     assert seen == [1, 2]
@@ -50,13 +50,48 @@ def test_what_is_posted_while_the_loop_is_held_does_not_wake_it_and_runs_in_its_
     assert loop.wakeups == 1, "from now on as ever"
 
 
+def test_a_loop_that_was_held_for_nothing_has_nothing_to_do():
+    loop, seen = FakeLoop(), []
+    handle = LoopHandle(loop)
+    handle.hold()
+    handle.release()
+    assert loop.turn() == 0
+    handle.post(seen.append, 1)
+    assert loop.wakeups == 1
+
+
 def test_holding_a_loop_that_is_being_woken_changes_nothing():
     loop, seen = FakeLoop(), []
     handle = LoopHandle(loop)
     handle.post(seen.append, 1)
     handle.hold()
+    handle.post(seen.append, 2)
+    handle.release()
     assert loop.turn() == 1
-    assert (loop.wakeups, seen) == (1, [1])
+    assert (loop.wakeups, seen) == (1, [1, 2])
+
+
+def test_what_is_posted_at_the_moment_of_the_release_is_seen_by_one_side():
+    """Before it looks: it takes it along. Behind that: the poster finds that nobody will come, and wakes the loop."""
+    for moment in ("before", "after"):
+        loop, seen = FakeLoop(), []
+        handle = LoopHandle(loop)
+
+        class Posted(deque):
+            def __bool__(self, handle=handle, seen=seen, moment=moment):
+                is_there = len(self) > 0
+                if moment == "after" and not is_there:
+                    handle.post(seen.append, 1)
+                return is_there
+
+        handle.posted = Posted()
+        handle.hold()
+        if moment == "before":
+            handle.post(seen.append, 1)
+        handle.release()
+        assert loop.wakeups == (moment == "after")
+        loop.turn()
+        assert seen == [1]
 
 
 def test_after_the_loop_has_closed_nothing_is_kept():
@@ -65,7 +100,7 @@ def test_after_the_loop_has_closed_nothing_is_kept():
     loop.closed = True
     for _ in range(3):
         handle.post(print)
-    assert not handle._entries
+    assert not handle.posted
 
 
 def test_what_a_call_posts_runs_in_the_next_turn():

@@ -13,7 +13,10 @@ import pytest
 
 from catzilla._core import leader as leader_module
 from catzilla._core import pace as pace_module
+from catzilla._core.outbox import Packet
 from catzilla._core.pace import INSTANT_PROOF
+from catzilla._core.ws import frame
+from catzilla.errors import Disconnected
 from catzilla.testing import raw_frame
 from tests.promises.helpers import PATIENCE, eventually, services_of
 from tests.websockets.helpers import CLOSE, TEXT, closed_with, socket_of, sockets_of, wait_forgotten, waits_to_send
@@ -300,3 +303,137 @@ def test_the_context_of_a_connection_is_the_same_on_either_thread(app, live_serv
     client.send("quick")
     assert client.receive() == "ada"
     assert socket_of(live).ended is None
+
+
+# What a callback sends first is written at once, by the thread that leads; all else is posted, as ever.
+
+
+@pytest.fixture
+def never_replaced(monkeypatch):
+    """Nobody takes the loop over, so what leaves while a callback is held up has not waited for the loop."""
+    for module in (leader_module, pace_module):
+        monkeypatch.setattr(module, "TICK", 60.0)
+    monkeypatch.setattr(pace_module, "INSTANT", 60.0)
+
+
+def test_the_first_message_leaves_before_the_callback_returns(app, live_server, gate, never_replaced):
+    @app.websocket("/")
+    class Answering:
+        def on_message(self, ws, message):
+            ws.send(f"{message} 1")
+            if message == "held":
+                gate.wait()
+                ws.send(f"{message} 2")
+
+    live = live_server(app)
+    client = live.websocket("/")
+    for _ in range(2 * INSTANT_PROOF):
+        client.send("quick")
+        client.receive()
+    client.send("held")
+    gate.wait_arrived()
+    assert client.receive() == "held 1"
+    gate.open()
+    assert client.receive() == "held 2"
+
+
+def test_whatever_is_sent_is_received_in_that_order(app, live_server, unhurried):
+    """By the callback itself, once and several times, by a room, and by a thread that the callback waits for."""
+    room = app.room("all", public=True)
+
+    def elsewhere(ws, text):
+        thread = threading.Thread(target=ws.send, args=(text,))
+        thread.start()
+        thread.join()
+
+    @app.websocket("/")
+    class Mixed:
+        def on_open(self, ws):
+            ws.join("all")
+
+        def on_message(self, ws, message):
+            ways = {"s": ws.send, "p": room.publish, "t": lambda text: elsewhere(ws, text)}
+            for index, way in enumerate(message):
+                ways[way](f"{message} {index}")
+
+    live = live_server(app)
+    client = live.websocket("/")
+    prove(live, client, "s")
+    for message in ("s", "ss", "ps", "sp", "sps", "pss", "ts", "st", "tst", "pts", "spt", "tps") * 3:
+        client.send(message)
+        assert [client.receive() for _ in message] == [f"{message} {index}" for index in range(len(message))]
+
+
+def test_what_waits_for_the_end_of_a_turn_of_the_loop_leaves_before(app, live_server, unhurried):
+    """A lap may end when posts have been taken and nothing is written yet; here the callback plays the loop's part."""
+
+    @app.websocket("/")
+    class Answering:
+        def on_message(self, ws, message):
+            if message == "both":
+                ws._connection.services.fanout.send(ws._connection, Packet(TEXT, b"", frame(TEXT, b"first")))
+            ws.send("second")
+
+    live = live_server(app)
+    client = live.websocket("/")
+    prove(live, client)
+    for _ in range(3):
+        client.send("both")
+        assert [client.receive(), client.receive()] == ["first", "second"]
+
+
+def test_messages_that_come_together_are_answered_in_order(echo, live_server):
+    live = live_server(echo)
+    client = live.websocket("/")
+    prove(live, client)
+    client.send_raw(b"".join(raw_frame(TEXT, b"quick") for _ in range(300)))
+    for _ in range(300):
+        assert client.receive().startswith(LEADING)
+
+
+def test_what_the_kernel_does_not_take_is_accounted_for(app, live_server, unhurried):
+    size = 20_000_000  # more than the kernel takes for a client that does not read
+
+    @app.websocket("/")
+    class Download:
+        def on_message(self, ws, message):
+            ws.send(bytes(size if message == "much" else 1))
+
+    live = live_server(app)
+    client = live.websocket("/")
+    prove(live, client)
+    connection = socket_of(live)
+    sent = services_of(live).messages_sent
+    live.freeze(client)
+    client.send("much")
+    eventually(lambda: connection.paused, "the kernel has not taken it all")
+    assert connection._posted - connection._taken > size
+    client.send("little")
+    eventually(lambda: waits_to_send(connection), "what is behind waits for it")
+    live.thaw(client)
+    assert len(client.receive()) == size
+    assert client.receive() == bytes(1)
+    eventually(lambda: connection._posted == connection._taken, "and then nothing is on its way")
+    assert services_of(live).messages_sent == sent + 2
+
+
+def test_nothing_is_sent_to_who_is_gone(app, live_server, unhurried):
+    seen = []
+
+    @app.websocket("/")
+    class Closing:
+        def on_message(self, ws, message):
+            if message == "close":
+                ws.close(4000, "enough")
+                with pytest.raises(Disconnected):
+                    ws.send("late")
+                seen.append(ws.close_code)
+            else:
+                ws.send(message)
+
+    live = live_server(app)
+    client = live.websocket("/")
+    prove(live, client)
+    client.send("close")
+    assert closed_with(client) == (4000, "enough")
+    assert len(seen) == 1
