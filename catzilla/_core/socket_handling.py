@@ -98,8 +98,9 @@ class SocketHandling(Turn):
         turns = self.turns
         if self._arrival is not None:
             turns.notify(self._arrival)
-        else:
-            self.wake()
+        elif not self.is_busy:
+            self.is_busy = True
+            turns.submit(self)
         limits = turns.limits
         return len(inbox) <= limits.socket_inbox_messages and self.received - self.handled <= limits.socket_inbox_bytes
 
@@ -146,14 +147,32 @@ class SocketHandling(Turn):
         self._context.run(self._work)
 
     def _work(self) -> None:
-        has_ended = self._connection.ended is not None  # before the inbox is looked at: what came before is in it
+        """Handle what is there, but not for ever."""
+        connection, handler = self._connection, self._handler
+        has_ended = connection.ended is not None  # before the inbox is looked at: what came before is in it
+        count = 0
+        began = now = monotonic()
         try:
             if not self._opened:
                 self._opened = True
-                self._handler.opened()
-            self._handle_messages()
+                handler.opened()
+                began = now = monotonic()
+            inbox, received = self.inbox, handler.received
+            while inbox and now < began + TURN:
+                if connection.close_asked is not None:
+                    inbox.clear()
+                    break
+                message = inbox.pop(0)
+                count += 1
+                try:
+                    received(message)
+                finally:
+                    self.handled += len(message)
+                    now = monotonic()
         except BaseException as error:
             self._fail(error)
+        if count:
+            self._pace.record(now - began, count)
         if has_ended and not self.inbox and not self._closed:
             self._close()
 
@@ -166,27 +185,6 @@ class SocketHandling(Turn):
             self._handler.ended(*(self._connection.ended or (NORMAL, "")))
         except BaseException as error:
             self._handler.failed(error)
-
-    def _handle_messages(self) -> None:
-        """Handle what is there, but not for ever."""
-        connection, received, inbox = self._connection, self._handler.received, self.inbox
-        count = 0
-        began = now = monotonic()
-        try:
-            while inbox and now < began + TURN:
-                if connection.close_asked is not None:
-                    inbox.clear()
-                    break
-                message = inbox.pop(0)
-                count += 1
-                try:
-                    received(message)
-                finally:
-                    self.handled += len(message)
-                    now = monotonic()
-        finally:
-            if count:
-                self._pace.record(now - began, count)
 
     def _run_linear(self) -> None:
         current.waits = self._connection.waits
