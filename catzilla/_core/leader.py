@@ -25,11 +25,13 @@ from typing import Any, Protocol
 
 from catzilla._core.current import current
 from catzilla._core.loop_handle import LoopHandle
-from catzilla._core.reinforcement import TICK
 from catzilla._core.waits import Signal
 
 logger = logging.getLogger("catzilla")
 
+# Seconds between two looks of the follower. Each costs the leader a wait for the interpreter lock; and a callback that
+# computes keeps that for as long in any case.
+TICK = 0.005
 QUIET_TICKS = 5  # in which the leader was not lent anew, after which the follower sleeps until it is
 JOINING = 0.3  # seconds that the follower has to end; it runs no user code
 

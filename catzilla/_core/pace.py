@@ -43,22 +43,28 @@ class CallbackPace:
     What takes a tick, and so may have held up the loop that long, does it once in some thousand messages at the most.
     """
 
-    __slots__ = ("_needed", "is_instant")
+    __slots__ = ("_needed", "is_instant", "notable")
 
     def __init__(self) -> None:
         self.is_instant = False
+        self.notable = 0.0  # seconds; what takes less would change nothing, and need not be recorded
         self._needed = INSTANT_PROOF
 
     def record(self, seconds: float, messages: int) -> None:
         """Note that so many messages took `seconds` together, without a break."""
-        if seconds > TICK or seconds > INSTANT * messages:
-            self.is_instant = False
-            self._needed = INSTANT_PROOF_AGAIN if seconds > TICK else max(self._needed, INSTANT_PROOF)
+        if seconds > TICK:
+            self.overstayed()
+        elif seconds > INSTANT * messages:
+            self._prove(max(self._needed, INSTANT_PROOF))
         elif not self.is_instant:
             self._needed -= messages
-            self.is_instant = self._needed <= 0
+            if self._needed <= 0:
+                self.is_instant, self.notable = True, INSTANT
 
     def overstayed(self) -> None:
-        """The loop had to be taken over from the thread that runs them."""
-        self.is_instant = False
-        self._needed = INSTANT_PROOF_AGAIN
+        """The loop had to be taken over from the thread that runs them, or might have been."""
+        self._prove(INSTANT_PROOF_AGAIN)
+
+    def _prove(self, needed: int) -> None:
+        self.is_instant, self.notable = False, 0.0
+        self._needed = needed

@@ -171,7 +171,7 @@ class SocketHandling(Turn):
                     now = monotonic()
         except BaseException as error:
             self._fail(error)
-        if count:
+        if count and now - began >= self._pace.notable:
             self._pace.record(now - began, count)
         if has_ended and not self.inbox and not self._closed:
             self._close()

@@ -14,9 +14,8 @@ import pytest
 
 from catzilla._core import leader as leader_module
 from catzilla._core.current import current
-from catzilla._core.leader import QUIET_TICKS, Leadership
+from catzilla._core.leader import QUIET_TICKS, TICK, Leadership
 from catzilla._core.loop_handle import LoopHandle
-from catzilla._core.reinforcement import TICK
 from catzilla._core.server import new_event_loop
 from catzilla._core.waits import Waits
 from tests.core.fakes import FakeLoop

@@ -395,6 +395,18 @@ def test_one_that_took_longer_begins_the_proof_anew():
     assert pace.is_instant
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.9 * INSTANT, 1.1 * INSTANT, 1.1 * TICK])
+@pytest.mark.parametrize("messages", [1, 10])
+def test_what_is_not_notable_need_not_be_recorded(seconds, messages):
+    for pace in (CallbackPace(), proven()):
+        before = (pace.is_instant, pace._needed, pace.notable)
+        assert before[2] == (INSTANT if pace.is_instant else 0.0)
+        pace.record(seconds, messages)
+        after = (pace.is_instant, pace._needed, pace.notable)
+        assert after == before or seconds >= before[2]
+        assert pace.notable == (INSTANT if pace.is_instant else 0.0)
+
+
 @pytest.mark.parametrize("hold", [CallbackPace.overstayed, lambda pace: pace.record(1.5 * TICK, 1)])
 def test_one_that_held_up_the_loop_has_much_more_to_prove(hold):
     pace = proven()
