@@ -5,14 +5,17 @@ Blocked callbacks wait for the test, so what is answered meanwhile was not waiti
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import threading
 
 import pytest
+import trustme
 
 from catzilla._core import leader as leader_module
 from catzilla._core import pace as pace_module
+from catzilla._core import server as server_module
 from catzilla._core.outbox import Packet
 from catzilla._core.pace import INSTANT_PROOF
 from catzilla._core.ws import frame
@@ -415,6 +418,46 @@ def test_what_the_kernel_does_not_take_is_accounted_for(app, live_server, unhurr
     assert client.receive() == bytes(1)
     eventually(lambda: connection._posted == connection._taken, "and then nothing is on its way")
     assert services_of(live).messages_sent == sent + 2
+
+
+@pytest.fixture(params=["uvloop", "standard"])
+def loop_of_choice(request, monkeypatch):
+    if request.param == "standard":
+        monkeypatch.setattr(server_module, "new_event_loop", asyncio.new_event_loop)
+
+
+@pytest.mark.parametrize("wire", ["tcp", "tls", "uds"])
+def test_whatever_is_below_takes_what_is_written_between_two_laps(
+    app, live_server, gate, never_replaced, loop_of_choice, wire, tmp_path
+):
+    @app.websocket("/")
+    class Answering:
+        def on_message(self, ws, message):
+            ws.send("x" * int(message))
+            if message == "70000":
+                gate.wait()
+
+    ways = {"tcp": {}, "tls": {"ssl_certfile": certificate(tmp_path)}, "uds": {"uds": str(tmp_path / "web.sock")}}
+    live = live_server(app, **ways[wire])
+    client = live.websocket("/")
+
+    def ask(size):
+        client.send(str(size))
+        assert client.receive() == "x" * size
+
+    for _ in range(2 * INSTANT_PROOF):
+        ask(1)
+    ask(70_000)  # while the callback is held
+    gate.open()
+    ask(5_000_000)  # more than the kernel takes: the rest waits for the loop
+    ask(1)
+
+
+def certificate(folder):
+    path = folder / "server.pem"
+    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return str(path)
 
 
 def test_nothing_is_sent_to_who_is_gone(app, live_server, unhurried):
