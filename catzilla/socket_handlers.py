@@ -114,8 +114,7 @@ class Handler:
             return known
         outcome = "" if self.ws.closed else "; closed with 1011"
         logger.error("handler=%s websocket=%s failed%s", self.name, self.ws.id, outcome, exc_info=error)
-        reason = "" if self._plan.production else f"{type(error).__name__}: {error}"
-        return codes.INTERNAL_ERROR, _cut(reason)
+        return codes.INTERNAL_ERROR, "" if self._plan.production else _cut(_described(error))
 
 
 class LinearHandler(Handler):
@@ -205,6 +204,15 @@ def _known_failure(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, HTTPError):
         return codes.INTERNAL_ERROR, ""
     return None
+
+
+def _described(error: BaseException) -> str:
+    """The type and the text of what the user's code raised, which may be a class whose text fails as well."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:
+        return name
 
 
 def _cut(reason: str) -> str:

@@ -6,7 +6,8 @@ effect in the order in which it did it, and nothing here needs a lock. What is a
 
 A message is encoded once for each encoding among the members, and every member gets a reference to the same packet.
 Writing is put off to the end of the turn: whatever a burst brings for one member, of any room and any handler, leaves
-in one write. A publisher never waits for a member; it waits for the loop alone, when `MAX_LAG` messages are on the way.
+in one write (`ws_output.py` says what is written before). A publisher never waits for a member; it waits for the loop
+alone, when `MAX_LAG` messages are on the way.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ The former leader ends what it has begun as a worker, and then follows, or ends.
 Pattern-Oriented Software Architecture, volume 2.)
 
 So "the loop thread" is a role. Whatever is the loop's belongs to the thread that leads and is not lent; while it is
-lent, to nobody. The role changes hands under `_lock`, which guards `_leader`, `_has_resigned`, `_follower`, `_deposed`
-and each `Lead.leads`. `_is_lent` is the leader's to set, and to be cleared under the lock. Everything else is the
-loop's, but for what says so. No thread but one made for it may lead: the main one has signals to see to.
+lent, to nobody, but for a moment (`Lead.take_back`). The role changes hands under `_lock`, which guards `_leader`,
+`_has_resigned`, `_follower`, `_deposed` and each `Lead.leads`. `_is_lent` is the leader's to set, and to be cleared
+under the lock. Everything else is the loop's, but for what says so. No thread but one made for it may lead: the main
+one has signals to see to.
 """
 
 from __future__ import annotations
@@ -60,28 +61,29 @@ class Loan(Protocol):
 class Lead:
     """One thread as the leader."""
 
-    __slots__ = ("_taken_back_at", "_leadership", "is_back", "leads", "moves", "thread")
+    __slots__ = ("_leadership", "_taken_back_at", "is_back", "leads", "moves", "thread")
 
     def __init__(self, leadership: Leadership) -> None:
         self._leadership = leadership
         self.thread = threading.current_thread()
-        self.leads = False  # read by any thread
+        self.leads = False  # read by any thread; for a moment false also where a take-over is being called off
         self.moves = 0  # this thread's; goes up whenever it is lent, and whenever a part of the loan is done
         self.is_back = False  # this thread's; it is lent, and does something of the loop's all the same
         self._taken_back_at = 0
 
-    def take_back(self) -> bool:
-        """Be the loop thread for a moment in the middle of a loan, until `lend_again`; once in each part of it.
+    def take_back(self, handle: LoopHandle) -> bool:
+        """Be the thread of that handle's loop for a moment in the middle of a loan, until `lend_again`.
 
-        False if that has been, or if the loop is another thread's by now. What is done then must not block.
+        Once in each part of a loan. False if that has been, if the loop is another thread's by now, or if this thread
+        leads another loop: a process may have several servers. What is done then must not block.
 
         [the thread itself, while it is lent]
         """
-        if self._taken_back_at == self.moves:
+        if self._taken_back_at == self.moves or self._leadership.handle is not handle:
             return False
         self._taken_back_at = self.moves
-        # We say first that we are back and then look whether we lead; who takes over does it the other way round, so
-        # one of us sees the other.
+        # We say first that we are back and then look whether we lead; who takes over does it the other way round. Under
+        # an interpreter lock, where all threads see one order of things, one of us sees the other.
         self.is_back = True
         if self.leads:
             return True
@@ -103,7 +105,7 @@ class Leadership:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, handle: LoopHandle) -> None:
         self._loop = loop
-        self._handle = handle
+        self.handle = handle
         self._lock = threading.Lock()
         self._leader: Lead | None = None
         self._is_lent = False
@@ -219,7 +221,7 @@ class Leadership:
 
     def _run(self, loan: Loan, lead: Lead) -> bool:
         """Leave the loop for what it is lent to; False if another thread leads when that is done."""
-        self._handle.hold()
+        self.handle.hold()
         self._lent_to = loan
         lead.moves += 1
         # From here on the loop is nobody's. The follower says first that it sleeps and then looks whether we are lent;
@@ -238,7 +240,7 @@ class Leadership:
         with self._lock:
             if lead.leads:
                 self._is_lent = self._has_resigned = False
-                self._handle.release()
+                self.handle.release()
             else:
                 self._deposed.discard(lead.thread)
                 self._came_back.notify_all()
@@ -299,10 +301,18 @@ class Leadership:
             self._leader = lead
             self._follower = None
             self._is_lent = self._has_resigned = self._sleeps = False
-        self._handle.release()
+        self.handle.release()
         if self._lent_to is not None:
             _tell(self._lent_to.taken_over)
         return True
+
+
+def _forget_lead() -> None:
+    """After a fork, in the child: it has a copy of the thread, but the loop and its sockets are the parent's."""
+    current.lead = None
+
+
+os.register_at_fork(after_in_child=_forget_lead)
 
 
 def _tell(callback: Callable[[], object]) -> None:

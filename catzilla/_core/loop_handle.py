@@ -39,7 +39,7 @@ class LoopHandle:
         self._loop = loop
         self.posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._woken = False
-        self._holds = False  # set by the loop's thread, as is `hold` about `_woken`
+        self._holds = False  # `_woken` was set by `hold`, so `release` is to clear it; the leading thread's
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
         """Have `callback(*args)` called on the loop, in the order of posting. Never blocks. [any thread]
@@ -60,6 +60,7 @@ class LoopHandle:
 
         [the thread that leads, while the loop does not run]
         """
+        # A poster that comes between the two has woken the loop by itself, so `_run` is called once too often.
         self._holds, self._woken = not self._woken, True
 
     def release(self) -> None:

@@ -3,9 +3,9 @@
 Two ways. A callback handler is a `Turn`: it holds a thread only while it has messages. A linear handler runs on a
 thread of its own from the opening to its return, and takes messages with `receive`.
 
-Who owns what. The loop appends to `inbox` and counts `received`; the handler's thread takes the first out of it and
-counts `handled`; each of these is one operation of a list, so two threads may do both. Everything else is the loop's,
-but for `_opened` and `_closed`, which belong to the turn while it is busy.
+Who owns what. The loop appends to `inbox`, and the handler's thread takes the first out of it; each is one operation of
+a list, so the two do not get in each other's way. The loop counts `received`, the handler's thread `handled`.
+Everything else is the loop's, but for `_opened` and `_closed`, which belong to the turn while it is busy.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """What a WebSocket connection sends: packets to frames, a turn to one write, and what waits for a slow client.
 
 `ws_connection.py` adds what it receives, and how it ends; the two are one class to everybody else. What handlers send
-is posted to the loop, so it leaves in the order in which it was sent, among what rooms deliver. `_posted` counts its
-bytes on the way in, under `_accounts`, and `_taken`, the loop's, those that the kernel has taken. The difference is
-what a slow client holds up, and what `send` waits for.
+is posted to the loop, so it leaves in the order in which it was sent, among what rooms deliver. Only what an instant
+callback sends first is written at once: if the client is not behind, nothing waits for the end of the turn, and nothing
+was posted, there is nothing that it could overtake.
+
+`_posted` counts the bytes of what was not written at once, under `_accounts`, and `_taken`, the loop's, those of them
+that the kernel has taken. The difference is what a slow client holds up, and what `send` waits for.
 
 Everything runs on the loop thread but what says otherwise.
 """
@@ -100,11 +103,15 @@ class WebSocketOutput(Wire):
         services.handle.post(services.fanout.send, self, packet)
 
     def _send_at_once(self, lead: Lead, pieces: list[bytes]) -> bool:
-        """Write a frame now, if nothing is to be written before it. [the thread that leads, while it is lent]"""
-        if not lead.take_back():
+        """Hand a frame to the transport now, if nothing is to be written before it.
+
+        [the thread that leads, while it is lent]
+        """
+        handle = self._services.handle
+        if not lead.take_back(handle):
             return False
         try:
-            if self.paused or self.burst is not None or self._services.handle.posted:
+            if self.paused or self.burst is not None or handle.posted:
                 return False
             self._services.messages_sent += 1
             if not self.write(pieces):

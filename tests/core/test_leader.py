@@ -314,7 +314,8 @@ def test_the_thread_that_is_lent_may_take_the_loop_back_for_a_moment_once_in_eac
 
     def work(lead):
         for _ in range(3):
-            seen.append([lead.take_back(), lead.is_back, lead.lend_again(), lead.is_back, lead.take_back()])
+            has_it = lead.take_back(stage.handle)
+            seen.append([has_it, lead.is_back, lead.lend_again(), lead.is_back, lead.take_back(stage.handle)])
             lead.moves += 1
 
     loan = stage.lend(Loan(work))
@@ -325,11 +326,26 @@ def test_the_thread_that_is_lent_may_take_the_loop_back_for_a_moment_once_in_eac
 
 def test_who_has_lost_the_loop_does_not_take_it_back(stage, gate):
     seen = []
-    loan = stage.lend(Loan(lambda lead: (gate.wait(PATIENCE), seen.append((lead.take_back(), lead.is_back)))))
+    loan = stage.lend(
+        Loan(lambda lead: (gate.wait(PATIENCE), seen.append((lead.take_back(stage.handle), lead.is_back))))
+    )
     assert loan.settled.wait(PATIENCE)
     gate.set()
     assert loan.ran.wait(PATIENCE)
     assert seen == [(False, False)]
+
+
+def test_a_thread_does_not_take_back_a_loop_that_it_does_not_lead(stage):
+    """Nor is that its one chance in this part."""
+    seen = []
+
+    def work(lead):
+        seen.append([lead.take_back(LoopHandle(FakeLoop())), lead.is_back, lead.take_back(stage.handle)])
+        lead.lend_again()
+
+    loan = stage.lend(Loan(work))
+    assert loan.settled.wait(PATIENCE)
+    assert seen == [[False, False, True]]
 
 
 def test_the_loop_is_not_taken_over_from_who_has_taken_it_back(stage, gate):
@@ -346,7 +362,7 @@ def test_the_loop_is_not_taken_over_from_who_has_taken_it_back(stage, gate):
     stage.leadership._take_over = take_over
 
     def work(lead):
-        assert lead.take_back()
+        assert lead.take_back(stage.handle)
         assert refused.wait(PATIENCE)
         assert lead.leads, "it has lost nothing"
         lead.lend_again()
@@ -389,7 +405,9 @@ def lent():
 def test_who_takes_the_loop_back_while_the_follower_takes_it_over_does_not_get_it():
     leadership, leader, follower = lent()
     got = []
-    leader.interrupt = lambda: got.append(leader.take_back())  # when the follower looks whether the leader is back
+    leader.interrupt = lambda: got.append(
+        leader.take_back(leadership.handle)
+    )  # when the follower looks whether the leader is back
     assert leadership._take_over(follower, (leader, 1))
     assert (got, leader.leads, leader.is_back, follower.leads) == ([False], False, False, True)
 
@@ -398,7 +416,7 @@ def test_who_takes_the_loop_over_while_the_leader_takes_it_back_does_not_get_it(
     leadership, leader, follower = lent()
     got = []
     leader.interrupt = lambda: got.append(leadership._take_over(follower, (leader, 1)))  # when the leader looks
-    leader.take_back()
+    leader.take_back(leadership.handle)
     assert (got, leader.is_back, follower.leads) == ([False], leader.leads, False)
     assert leader.leads, "and it leads on, whatever it has seen"
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 
 import pytest
 import trustme
 
+from catzilla import Catzilla
 from catzilla._core import leader as leader_module
 from catzilla._core import pace as pace_module
 from catzilla._core import server as server_module
 from catzilla._core.outbox import Packet
 from catzilla._core.pace import INSTANT_PROOF
+from catzilla._core.wire import Wire
 from catzilla._core.ws import frame
 from catzilla.errors import Disconnected
 from catzilla.testing import raw_frame
@@ -458,6 +461,61 @@ def certificate(folder):
     issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(str(path))
     return str(path)
+
+
+def test_a_socket_of_another_server_is_written_by_the_thread_of_its_own_loop(app, live_server, unhurried, monkeypatch):
+    others, writers = [], []
+
+    def serve(app):
+        @app.websocket("/")
+        class Echo:
+            def on_open(self, ws):
+                others.append(ws)
+
+            def on_message(self, ws, message):
+                (others[1] if message == "across" else ws).send(message)
+
+        return live_server(app)
+
+    here, there = serve(app), serve(Catzilla(show_banner=False))
+    near, far = here.websocket("/"), there.websocket("/")
+    prove(here, near)
+    connection = socket_of(there)
+    write = Wire.write
+
+    def noted(self, buffers):
+        if self is connection:
+            writers.append((threading.current_thread(), services_of(there).loop.is_running()))
+        return write(self, buffers)
+
+    monkeypatch.setattr(Wire, "write", noted)
+    for _ in range(3):
+        near.send("across")
+        assert far.receive() == "across"
+    leader = services_of(there).turns._quick._leadership._leader
+    assert writers == 3 * [(leader.thread, True)]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of 3.12 and later, where there are threads
+def test_a_forked_child_sends_nothing(app, live_server, unhurried):
+    @app.websocket("/")
+    class Forking:
+        def on_message(self, ws, message):
+            if message == "fork":
+                child = os.fork()
+                if not child:
+                    try:
+                        ws.send("from the child")
+                    finally:
+                        os._exit(0)
+                os.waitpid(child, 0)
+            ws.send(message)
+
+    live = live_server(app)
+    client = live.websocket("/")
+    prove(live, client)
+    client.send("fork")
+    assert client.receive() == "fork"
 
 
 def test_nothing_is_sent_to_who_is_gone(app, live_server, unhurried):

@@ -276,6 +276,22 @@ def test_the_reason_says_more_while_it_is_developed(app, live_server):
     assert reason.startswith("ValueError: it was this: üü")
 
 
+def test_an_exception_that_cannot_say_what_it_is_closes_all_the_same(app, live_server, caplog):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    app.production = app.pipeline.production = False
+
+    @app.websocket("/")
+    def failing(ws):
+        raise Mute
+
+    assert closed_with(live_server(app).websocket("/")) == (1011, "Mute")
+    (line,) = failures(caplog)
+    assert "failing" in line
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(HTTPError(403), 4503), (HTTPError(401), 4501), (HTTPError(404), 1011), (SlowConsumer("slow"), 4008)],
