@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from catzilla import Catzilla
+from catzilla._core import socket_handling as socket_handling_module
 from catzilla.errors import RouteError
 from catzilla.testing import raw_frame
 from tests.promises.helpers import PATIENCE, RawClient, eventually, services_of
@@ -111,8 +112,11 @@ def test_on_open_and_on_close_are_called_exactly_once(app, live_server, notes, q
     assert notes.rest() == []
 
 
+@pytest.mark.parametrize("turn", [socket_handling_module.TURN, 1e-9], ids=["usual", "one message a turn"])
 @pytest.mark.parametrize("how", ["close", "drop"])
-def test_messages_before_the_end_are_handled_before_on_close(app, live_server, notes, gate, how):
+def test_messages_before_the_end_are_handled_before_on_close(app, live_server, notes, gate, how, turn, monkeypatch):
+    monkeypatch.setattr(socket_handling_module, "TURN", turn)
+
     @app.websocket("/")
     class Held:
         def on_open(self, ws):
